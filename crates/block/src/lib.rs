@@ -1,0 +1,1 @@
+//! Integrity-protected block devices over `ReadAt`: bytes in, data or a violation out.

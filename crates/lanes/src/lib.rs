@@ -1,0 +1,1 @@
+//! Hashing of many equal-sized blocks at once, and the hash tree over them.

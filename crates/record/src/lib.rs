@@ -1,0 +1,8 @@
+//! The vocabulary of veritrail: audit records as text and as types, events,
+//! interpretation, and the words for what went wrong and where.
+//!
+//! No I/O and no clock: bytes and stamps come in, values and bytes go out.
+
+pub mod place;
+pub mod units;
+pub mod violation;

@@ -1,0 +1,1 @@
+//! The record that can be trusted.

@@ -1,0 +1,4 @@
+//! One file per verb: its arguments (whose doc comments are the help text) and
+//! the function that does it. Verbs print to the writer they are given.
+
+pub(crate) mod verity;

@@ -1,0 +1,1 @@
+//! The binary as a user runs it: standard output, standard error and exit status.

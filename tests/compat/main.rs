@@ -1,0 +1,1 @@
+//! The stock tools as peers: what they write we read, what we write they read.

@@ -1,0 +1,1 @@
+//! The examples of the public documents that veritrail answers to, run as they stand.
