@@ -1,0 +1,84 @@
+//! What is appended: one event, with what veritrail knows about it.
+
+/// A moment, on both clocks. Only the outermost shell makes one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamp {
+    /// Nanoseconds since boot, suspend included (`CLOCK_BOOTTIME`): for intervals.
+    pub boottime_ns: u64,
+    /// Nanoseconds since 1970 (`CLOCK_REALTIME`): for people.
+    pub realtime_ns: u64,
+}
+
+/// Who is refused first when room gets scarce (design.md section 4, "Priorities").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// Integrity, container, time, policy, gap.
+    Integrity,
+    /// Keyed audit events.
+    Keyed,
+    /// The rest.
+    Rest,
+}
+
+/// How a client knows its own entry again: its name and a number that strictly increases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket<'a> {
+    /// One to 64 bytes of `[A-Za-z0-9._-]`, the same over a restart of the client.
+    pub client: &'a str,
+    /// Larger than every number this client has used in this trail.
+    pub seq: u64,
+}
+
+/// Where lines that are not ours came from; decides what may be changed in them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The audit netlink: a user message may hold anything, a line feed included.
+    Netlink,
+    /// A file: what stands between two line feeds, kept byte for byte.
+    File,
+}
+
+/// A record that veritrail writes itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Own<'a> {
+    /// The type's name as it stands after `type=`: `[A-Z0-9_]`.
+    pub kind: &'a str,
+    /// What follows `audit(...): `, fields already encoded.
+    pub body: &'a [u8],
+}
+
+/// The lines of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lines<'a> {
+    /// Ours: stamp and serial are the writer's.
+    Own(&'a [Own<'a>]),
+    /// Those of the kernel or of a log, in their order, without line feed at the end.
+    Foreign {
+        /// Where they came from.
+        origin: Origin,
+        /// Byte for byte.
+        lines: &'a [&'a [u8]],
+    },
+}
+
+/// One field of the tail that veritrail adds to the event's last line: `VT_SRC=kernel`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field<'a> {
+    /// `[A-Z0-9_]`; `VT_LEAF`, `VT_MORE` and `VT_SEQ` are the writer's own.
+    pub name: &'a str,
+    /// Printable ASCII without a blank.
+    pub value: &'a str,
+}
+
+/// One event to append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// How much it matters.
+    pub class: Class,
+    /// Whose it is, where a client may send it twice.
+    pub ticket: Option<Ticket<'a>>,
+    /// Its lines.
+    pub lines: Lines<'a>,
+    /// What veritrail knows about it.
+    pub tail: &'a [Field<'a>],
+}
