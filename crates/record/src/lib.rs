@@ -3,6 +3,15 @@
 //!
 //! No I/O and no clock: bytes and stamps come in, values and bytes go out.
 
+pub mod fields;
+pub mod line;
+pub mod names;
 pub mod place;
 pub mod units;
+pub mod value;
 pub mod violation;
+
+pub use fields::{Field, Fields};
+pub use line::{EventId, Line, LineError, LineErrorKind, Stamp};
+pub use names::RecordType;
+pub use value::Value;
