@@ -26,6 +26,9 @@ enum Verb {
     /// dm-verity images: format, verify, dump, cat (as veritysetup)
     #[command(subcommand)]
     Verity(verbs::verity::Verb),
+    Doctor(verbs::doctor::DoctorArgs),
+    Completions(verbs::completions::CompletionsArgs),
+    Man(verbs::completions::ManArgs),
 }
 
 /// What is to be done, and under which name we were called.
@@ -80,6 +83,9 @@ impl Command {
     pub(crate) fn run(&self, out: &mut dyn Write) -> Result<Outcome, Failure> {
         match &self.verb {
             Verb::Verity(verb) => verb.run(out),
+            Verb::Doctor(args) => verbs::doctor::run(args, out),
+            Verb::Completions(args) => verbs::completions::completions(args, out),
+            Verb::Man(args) => verbs::completions::man(args),
         }
     }
 

@@ -7,8 +7,6 @@ mod verbs;
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
-use outcome::{Failure, Outcome};
-
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().collect();
     let command = match cli::parse(args) {

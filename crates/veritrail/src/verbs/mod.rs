@@ -1,4 +1,6 @@
 //! One file per verb: its arguments (whose doc comments are the help text) and
 //! the function that does it. Verbs print to the writer they are given.
 
+pub(crate) mod completions;
+pub(crate) mod doctor;
 pub(crate) mod verity;

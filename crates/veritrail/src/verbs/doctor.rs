@@ -1,0 +1,429 @@
+//! `veritrail doctor`: what this machine offers, and what to do about what it lacks.
+//!
+//! Reads /proc, /sys and device nodes only; it changes nothing and probes nothing
+//! by a system call that could leave a trace.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::outcome::{Failure, Outcome};
+
+/// Say what this machine offers and what to do about what is missing
+///
+/// Looks at /proc, /sys and device nodes; changes nothing. Exits 0 whatever it finds:
+/// nothing in the table is needed to check images, or to read, import and verify trails.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  veritrail doctor
+  veritrail doctor --json | jq '.findings[] | select(.state == \"lacks\")'")]
+pub(crate) struct DoctorArgs {
+    /// Print one JSON object instead of the table
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was found about one thing that veritrail can use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Finding {
+    /// The thing, in the kernel's or the tools' own word.
+    name: &'static str,
+    state: State,
+    /// What was seen.
+    seen: String,
+    /// What veritrail uses it for.
+    purpose: &'static str,
+    /// What to do about it where it is missing.
+    remedy: Option<&'static str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    /// It is there.
+    Has,
+    /// It is not there.
+    Lacks,
+    /// /proc and /sys do not tell (or do not tell us).
+    Unknown,
+}
+
+impl State {
+    fn word(self) -> &'static str {
+        match self {
+            State::Has => "has",
+            State::Lacks => "lacks",
+            State::Unknown => "unknown",
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Report {
+    kernel: String,
+    root: bool,
+    findings: Vec<Finding>,
+}
+
+pub(crate) fn run(args: &DoctorArgs, out: &mut dyn Write) -> Result<Outcome, Failure> {
+    let machine = Machine::new("/");
+    let report = Report {
+        kernel: machine.kernel_release().unwrap_or_else(|| "unknown".into()),
+        root: rustix::process::geteuid().is_root(),
+        findings: examine(&machine),
+    };
+    if args.json {
+        serde_json::to_writer_pretty(&mut *out, &report).map_err(std::io::Error::from)?;
+        writeln!(out)?;
+        return Ok(Outcome::Good);
+    }
+    let who = if report.root { "root" } else { "not root: some files cannot be seen" };
+    writeln!(out, "kernel {}, {who}\n", report.kernel)?;
+    for finding in &report.findings {
+        writeln!(out, "{:<8} {:<15} {}", finding.state.word(), finding.name, finding.seen)?;
+        if finding.state != State::Has {
+            writeln!(out, "{:24} for: {}", "", finding.purpose)?;
+            if let Some(remedy) = finding.remedy {
+                writeln!(out, "{:24} do:  {remedy}", "")?;
+            }
+        }
+    }
+    Ok(Outcome::Good)
+}
+
+/// The files of one machine, under a root that a test can choose.
+struct Machine {
+    root: PathBuf,
+}
+
+impl Machine {
+    fn new(root: impl Into<PathBuf>) -> Machine {
+        Machine { root: root.into() }
+    }
+
+    fn path(&self, absolute: &str) -> PathBuf {
+        self.root.join(absolute.trim_start_matches('/'))
+    }
+
+    fn exists(&self, absolute: &str) -> bool {
+        self.path(absolute).exists()
+    }
+
+    /// A small text file; `None` where it is missing or not ours to read.
+    fn text(&self, absolute: &str) -> Option<String> {
+        fs::read(self.path(absolute)).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn kernel_release(&self) -> Option<String> {
+        Some(self.text("/proc/sys/kernel/osrelease")?.trim().to_owned())
+    }
+
+    /// Whether a line of `file` has `word` among its words.
+    fn lists(&self, file: &str, word: &str) -> bool {
+        self.text(file).is_some_and(|text| text.split_whitespace().any(|w| w == word))
+    }
+
+    /// Whether the kernel was built with `option`, where its configuration can be read.
+    fn kernel_option(&self, option: &str) -> Option<bool> {
+        let config = self.text(&format!("/boot/config-{}", self.kernel_release()?))?;
+        let set = config
+            .lines()
+            .any(|line| line.strip_prefix(option).is_some_and(|rest| rest == "=y" || rest == "=m"));
+        Some(set)
+    }
+
+    fn program(&self, name: &str) -> Option<&'static str> {
+        const FOLDERS: [&str; 6] =
+            ["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/local/sbin"];
+        FOLDERS.into_iter().find(|folder| self.path(folder).join(name).exists())
+    }
+
+    /// A running audit daemon, told by its pid file.
+    fn audit_daemon(&self) -> Option<String> {
+        let pid = self.text("/run/auditd.pid").or_else(|| self.text("/var/run/auditd.pid"))?;
+        let pid = pid.trim().to_owned();
+        let alive = self.path("/proc").join(Path::new(&pid)).exists();
+        (alive && pid.parse::<u32>().is_ok()).then_some(pid)
+    }
+}
+
+/// `Has` where `present`, else `Lacks`.
+fn finding(
+    name: &'static str,
+    present: bool,
+    seen: impl Into<String>,
+    purpose: &'static str,
+    remedy: &'static str,
+) -> Finding {
+    let (state, remedy) = if present { (State::Has, None) } else { (State::Lacks, Some(remedy)) };
+    Finding { name, state, seen: seen.into(), purpose, remedy }
+}
+
+fn examine(machine: &Machine) -> Vec<Finding> {
+    vec![
+        cpu(),
+        fuse(machine),
+        audit(machine),
+        dm_audit(machine),
+        device_mapper(machine),
+        bpf(machine),
+        bpf_lsm(machine),
+        fanotify(machine),
+        fs_verity(machine),
+        securityfs(
+            machine,
+            "IPE",
+            "/sys/kernel/security/ipe",
+            "ipe",
+            "the kernel's own enforcement of IPE policies",
+            "a kernel with CONFIG_SECURITY_IPE (6.12 or newer), booted with ipe in lsm=",
+        ),
+        securityfs(
+            machine,
+            "IMA",
+            "/sys/kernel/security/ima",
+            "ima",
+            "the host's own measurement list",
+            "a kernel with CONFIG_IMA, booted with integrity (or ima) in lsm=",
+        ),
+        loop_devices(machine),
+    ]
+}
+
+fn cpu() -> Finding {
+    let paths: Vec<String> = lanes::Path::available().map(|p| p.to_string()).collect();
+    let wide = paths.len() > 1;
+    finding(
+        "CPU lanes",
+        wide,
+        format!("SHA-256 by {} (in use: {})", paths.join(", "), lanes::Path::best()),
+        "hashing many blocks at once",
+        "nothing to do: this CPU has no SHA-NI, AVX2 or AVX-512, hashing is slower but the same",
+    )
+}
+
+fn fuse(machine: &Machine) -> Finding {
+    let device = machine.exists("/dev/fuse");
+    let kernel = machine.lists("/proc/filesystems", "fuse");
+    let rootless = machine.program("fusermount3");
+    let seen = match (device || kernel, rootless) {
+        (true, Some(folder)) => format!("/dev/fuse, {folder}/fusermount3"),
+        (true, None) => "/dev/fuse, no fusermount3 (root can mount, others cannot)".to_owned(),
+        (false, _) => "no /dev/fuse".to_owned(),
+    };
+    finding(
+        "FUSE",
+        device || kernel,
+        seen,
+        "served devices and the tree of files under /run/veritrail/fs",
+        "modprobe fuse; apt-get install fuse3 (for mounts without root)",
+    )
+}
+
+fn audit(machine: &Machine) -> Finding {
+    let built = machine.exists("/proc/self/loginuid");
+    let seen = match (built, machine.audit_daemon()) {
+        (false, _) => "no /proc/self/loginuid".to_owned(),
+        (true, Some(pid)) => format!("built in, audit daemon runs as pid {pid}"),
+        (true, None) => "built in, no audit daemon".to_owned(),
+    };
+    finding(
+        "audit",
+        built,
+        seen,
+        "records of the kernel",
+        "a kernel with CONFIG_AUDIT and CONFIG_AUDITSYSCALL, not booted with audit=off",
+    )
+}
+
+fn dm_audit(machine: &Machine) -> Finding {
+    let purpose = "DM_CTRL and DM_EVENT records of the kernel's own devices";
+    match machine.kernel_option("CONFIG_DM_AUDIT") {
+        Some(set) => finding(
+            "DM_AUDIT",
+            set,
+            if set { "CONFIG_DM_AUDIT is set" } else { "CONFIG_DM_AUDIT is not set" },
+            purpose,
+            "nothing to do: uevents and the kernel log are the second source",
+        ),
+        None => Finding {
+            name: "DM_AUDIT",
+            state: State::Unknown,
+            seen: "the kernel's configuration is not under /boot".to_owned(),
+            purpose,
+            remedy: Some("look for CONFIG_DM_AUDIT in the kernel's configuration"),
+        },
+    }
+}
+
+fn device_mapper(machine: &Machine) -> Finding {
+    driver(
+        machine,
+        "device mapper",
+        ("/proc/misc", "device-mapper"),
+        "/dev/mapper/control",
+        "opening devices in the kernel (without it they are served from user space)",
+        "modprobe dm-mod",
+    )
+}
+
+/// A driver that `registry` lists when it is loaded. Its node alone proves nothing: it may be left
+/// from an image, or wait for somebody to open it and so load the module.
+fn driver(
+    machine: &Machine,
+    name: &'static str,
+    (registry, word): (&str, &str),
+    node: &str,
+    purpose: &'static str,
+    remedy: &'static str,
+) -> Finding {
+    if machine.lists(registry, word) {
+        return finding(name, true, format!("{word} in {registry}"), purpose, remedy);
+    }
+    let mut found = finding(name, false, format!("not in {registry}"), purpose, remedy);
+    if machine.exists(node) {
+        found.state = State::Unknown;
+        found.seen = format!("{node} is there, but no driver in {registry}");
+    }
+    found
+}
+
+fn bpf(machine: &Machine) -> Finding {
+    let btf = machine.exists("/sys/kernel/btf/vmlinux");
+    finding(
+        "BPF",
+        btf,
+        if btf { "/sys/kernel/btf/vmlinux" } else { "no /sys/kernel/btf/vmlinux" },
+        "container identifiers that children inherit, and exec events",
+        "a kernel with CONFIG_BPF_SYSCALL and CONFIG_DEBUG_INFO_BTF",
+    )
+}
+
+fn bpf_lsm(machine: &Machine) -> Finding {
+    let purpose = "enforcing an IPE policy where the kernel has no IPE";
+    match machine.text("/sys/kernel/security/lsm") {
+        Some(list) => finding(
+            "BPF LSM",
+            list.trim().split(',').any(|lsm| lsm == "bpf"),
+            format!("lsm={}", list.trim()),
+            purpose,
+            "boot with bpf added to lsm= (fanotify does the same work, slower)",
+        ),
+        None => Finding {
+            name: "BPF LSM",
+            state: State::Unknown,
+            seen: "/sys/kernel/security/lsm cannot be read".to_owned(),
+            purpose,
+            remedy: Some("mount -t securityfs securityfs /sys/kernel/security"),
+        },
+    }
+}
+
+fn fanotify(machine: &Machine) -> Finding {
+    let present = machine.exists("/proc/sys/fs/fanotify");
+    finding(
+        "fanotify",
+        present,
+        if present { "/proc/sys/fs/fanotify" } else { "no /proc/sys/fs/fanotify" },
+        "permission to execute where BPF LSM is not available",
+        "a kernel with CONFIG_FANOTIFY and CONFIG_FANOTIFY_ACCESS_PERMISSIONS",
+    )
+}
+
+fn fs_verity(machine: &Machine) -> Finding {
+    let present = machine.exists("/proc/sys/fs/verity");
+    finding(
+        "fs-verity",
+        present,
+        if present { "/proc/sys/fs/verity" } else { "no /proc/sys/fs/verity" },
+        "files whose digest the kernel keeps",
+        "a kernel with CONFIG_FS_VERITY (digests are computed from user space without it)",
+    )
+}
+
+fn securityfs(
+    machine: &Machine,
+    name: &'static str,
+    folder: &str,
+    lsm: &str,
+    purpose: &'static str,
+    remedy: &'static str,
+) -> Finding {
+    let listed = machine
+        .text("/sys/kernel/security/lsm")
+        .is_some_and(|list| list.trim().split(',').any(|l| l == lsm));
+    let present = machine.exists(folder);
+    let seen = if present { folder.to_owned() } else { format!("no {folder}") };
+    finding(name, present || listed, seen, purpose, remedy)
+}
+
+fn loop_devices(machine: &Machine) -> Finding {
+    driver(
+        machine,
+        "loop",
+        ("/proc/devices", "loop"),
+        "/dev/loop-control",
+        "mounting ext4 or squashfs images that are served as files",
+        "modprobe loop",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn states(findings: &[Finding]) -> Vec<(&'static str, State)> {
+        findings.iter().filter(|f| f.name != "CPU lanes").map(|f| (f.name, f.state)).collect()
+    }
+
+    #[test]
+    fn an_empty_machine_lacks_everything_and_says_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let findings = examine(&Machine::new(folder.path()));
+        for finding in findings.iter().filter(|f| f.name != "CPU lanes") {
+            assert_ne!(finding.state, State::Has, "{finding:?}");
+            assert!(finding.remedy.is_some(), "{finding:?}");
+        }
+    }
+
+    #[test]
+    fn a_machine_is_read_from_its_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        put("proc/sys/kernel/osrelease", "6.12.1-test\n");
+        put("boot/config-6.12.1-test", "CONFIG_DM_AUDIT_X=y\n# CONFIG_DM_AUDIT is not set\n");
+        put("proc/self/loginuid", "0");
+        put("run/auditd.pid", "77\n");
+        put("proc/77/comm", "auditd\n");
+        put("dev/fuse", "");
+        put("usr/bin/fusermount3", "");
+        put("sys/kernel/security/lsm", "lockdown,bpf,ipe\n");
+        put("proc/misc", " 236 device-mapper\n");
+        put("dev/loop-control", "");
+        let findings = examine(&Machine::new(folder.path()));
+        assert_eq!(
+            states(&findings),
+            [
+                ("FUSE", State::Has),
+                ("audit", State::Has),
+                ("DM_AUDIT", State::Lacks),
+                ("device mapper", State::Has),
+                ("BPF", State::Lacks),
+                ("BPF LSM", State::Has),
+                ("fanotify", State::Lacks),
+                ("fs-verity", State::Lacks),
+                ("IPE", State::Has),
+                ("IMA", State::Lacks),
+                ("loop", State::Unknown),
+            ]
+        );
+        assert_eq!(findings[2].seen, "built in, audit daemon runs as pid 77");
+    }
+}
