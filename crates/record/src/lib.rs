@@ -7,9 +7,11 @@ pub mod fields;
 pub mod line;
 pub mod names;
 pub mod place;
+pub mod stored;
 pub mod units;
 pub mod value;
 pub mod violation;
+pub mod write;
 
 pub use fields::{Field, Fields};
 pub use line::{EventId, Line, LineError, LineErrorKind, Stamp};

@@ -138,7 +138,7 @@ impl<'a> Line<'a> {
             Some(at) => (&rest[..at], Some(&rest[at + 1..])),
             None => (rest, None),
         };
-        let record_type = RecordType::from_name(type_text).unwrap_or(RecordType::UNNAMED);
+        let record_type = RecordType::from_record(type_text);
         Ok(Line { raw, node, type_text, record_type, id, payload, body, enriched, own, cr })
     }
 

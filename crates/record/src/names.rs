@@ -240,6 +240,7 @@ types! {
     2913 VT_GAP
     2914 VT_PLACE
     2915 VT_READER
+    2916 VT_PRUNE
 }
 
 /// First number of veritrail's own types.
@@ -279,6 +280,19 @@ impl RecordType {
         }
         let upper = text.to_ascii_uppercase();
         slot_of(&upper)
+    }
+
+    /// The type of a record whose `type=` says `text`. As [`RecordType::from_name`],
+    /// but a number in the private range is nobody's: a process may send a user
+    /// message of type 2901, and it must not become a record of ours.
+    #[must_use]
+    pub(crate) fn from_record(text: &[u8]) -> RecordType {
+        match RecordType::from_name(text) {
+            Some(found) if found.0 < FIRST_OWN_TYPE || !text.iter().any(u8::is_ascii_digit) => {
+                found
+            }
+            _ => RecordType::UNNAMED,
+        }
     }
 
     /// The symbolic name, where there is one.
