@@ -1,5 +1,7 @@
 //! Every path against NIST's vectors and against the `sha2` crate.
 
+#![allow(clippy::unwrap_used)] // Also in the functions that the tests share.
+
 use digest::Digest;
 use lanes::{Algorithm, BlockHasher, Path, SaltPosition};
 use proptest::prelude::*;

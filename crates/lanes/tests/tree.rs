@@ -1,5 +1,7 @@
 //! The tree against a naive one, the golden trees of veritysetup, and absurd shapes.
 
+#![allow(clippy::unwrap_used)] // Also in the functions that the tests share.
+
 use std::convert::Infallible;
 
 use lanes::{

@@ -14,6 +14,9 @@
 
 mod engine;
 mod portable;
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+mod x86;
 
 pub(crate) use engine::Engine;
 use engine::{Compress, State};
