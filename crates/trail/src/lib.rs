@@ -12,6 +12,7 @@
 //! The format is docs/formats/trail.md; design.md section 5 decides where this page is silent.
 
 pub mod checkpoint;
+pub mod door;
 mod entry;
 mod error;
 pub mod layout;
@@ -21,11 +22,13 @@ pub mod note;
 mod proof;
 mod reader;
 mod recover;
+pub mod sinks;
 pub mod store;
 mod verify;
 mod writer;
 
 pub use checkpoint::Checkpoint;
+pub use door::{Door, DoorError};
 pub use entry::{Class, Entry, Field, Lines, Origin, Own, Stamp, Ticket};
 pub use error::Error;
 pub use note::{PublicKey, SecretKey};
