@@ -1,0 +1,184 @@
+//! Verifying a whole image: every hash block once, every data block once, all cores.
+
+use std::num::NonZeroUsize;
+use std::ops::{ControlFlow, Range};
+use std::sync::{Mutex, PoisonError};
+
+use record::units::DataBlock;
+
+use super::finding::{Blocks, Fault, Finding};
+use super::ordered::ordered;
+use super::volume::{Examiner, Volume, chunk_blocks};
+use super::walk::{Step, Walker};
+use crate::access::ReadAt;
+
+/// Who is told while an image is verified.
+pub trait Watch {
+    /// A finding, in the order of the data blocks it concerns; neighbours of the same kind are
+    /// one. Breaking ends the verification.
+    fn found(&mut self, finding: &Finding) -> ControlFlow<()>;
+
+    /// So many data blocks are done, of [`Layout::data_blocks`](super::Layout::data_blocks).
+    fn progress(&mut self, done: u64) {
+        let _ = done;
+    }
+}
+
+/// What was found, in numbers of blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Data blocks that match their digests.
+    pub good: u64,
+    /// Data blocks that do not.
+    pub mismatched: u64,
+    /// Data blocks past the end of the data device, or cut by it.
+    pub missing: u64,
+    /// Data blocks that the disk did not give.
+    pub unreadable: u64,
+    /// Data blocks whose digests stand below a hash block that is itself not what was promised.
+    /// Nothing is known about them; the kernel answers a read of each with verify-metadata.
+    pub unverifiable: u64,
+    /// Data blocks whose digests stand below a hash block that the disk did not give.
+    pub unreachable: u64,
+    /// Hash blocks that are not what was promised, those below them not counted.
+    pub bad_hash_blocks: u64,
+    /// Hash blocks that the disk did not give.
+    pub unreadable_hash_blocks: u64,
+}
+
+impl Summary {
+    /// Whether anything is not what was promised.
+    #[must_use]
+    pub fn has_violation(&self) -> bool {
+        self.mismatched + self.missing + self.bad_hash_blocks > 0
+    }
+
+    /// Whether the disk refused anything.
+    #[must_use]
+    pub fn has_unreadable(&self) -> bool {
+        self.unreadable + self.unreadable_hash_blocks > 0
+    }
+
+    fn count(&mut self, finding: &Finding) {
+        let data = |blocks: &Range<DataBlock>| blocks.end.0 - blocks.start.0;
+        match &finding.blocks {
+            Blocks::Data(blocks) => {
+                let count = match finding.fault {
+                    Fault::Mismatch | Fault::SpareNotZero => &mut self.mismatched,
+                    Fault::Missing => &mut self.missing,
+                    Fault::Unreadable { .. } => &mut self.unreadable,
+                };
+                *count += data(blocks);
+            }
+            Blocks::Hash { blocks, covers, .. } => {
+                let (hash, under) = match finding.fault {
+                    Fault::Mismatch | Fault::Missing => (&mut self.bad_hash_blocks, data(covers)),
+                    Fault::SpareNotZero => (&mut self.bad_hash_blocks, 0),
+                    Fault::Unreadable { .. } => {
+                        self.unreachable += data(covers);
+                        (&mut self.unreadable_hash_blocks, 0)
+                    }
+                };
+                *hash += blocks.end.0 - blocks.start.0;
+                self.unverifiable += under;
+            }
+        }
+    }
+}
+
+/// One step's worth: how many data blocks it settled, and what it found.
+struct Piece {
+    settled: u64,
+    findings: Vec<Finding>,
+}
+
+impl<D: ReadAt, H: ReadAt> Volume<D, H> {
+    /// Verifies everything, with `threads` threads, in memory that depends on neither the
+    /// size of the image nor the number of findings.
+    ///
+    /// Goes on past bad blocks of every kind. What lies under a bad hash block is not looked at.
+    pub fn verify(&self, threads: NonZeroUsize, watch: &mut dyn Watch) -> Summary {
+        let walker = Mutex::new(Walker::new(self));
+        let mut summary = Summary::default();
+        let mut done = 0;
+        let mut open: Option<Finding> = None;
+        let mut stopped = false;
+        ordered(
+            threads,
+            || {
+                let mut expected = Vec::new();
+                let mut examiner = Examiner::default();
+                let walker = &walker;
+                move || {
+                    // A poisoned lock means that a thread died; then so does the verification.
+                    let step =
+                        walker.lock().unwrap_or_else(PoisonError::into_inner).step(&mut expected);
+                    let (number, step) = step?;
+                    let piece = match step {
+                        Step::Found(finding) => {
+                            let blocks = finding.data_blocks();
+                            let settled = match finding.fault {
+                                Fault::SpareNotZero => 0,
+                                _ => blocks.end.0 - blocks.start.0,
+                            };
+                            Piece { settled, findings: vec![finding] }
+                        }
+                        Step::Data(blocks) => self.examine(blocks, &expected, &mut examiner),
+                    };
+                    Some((number, piece))
+                }
+            },
+            |piece| {
+                done += piece.settled;
+                for finding in piece.findings {
+                    summary.count(&finding);
+                    if open.as_mut().is_some_and(|open| open.absorb(&finding)) {
+                        continue;
+                    }
+                    if let Some(last) = open.replace(finding)
+                        && watch.found(&last).is_break()
+                    {
+                        stopped = true;
+                        return ControlFlow::Break(());
+                    }
+                }
+                watch.progress(done);
+                ControlFlow::Continue(())
+            },
+        );
+        if let Some(last) = open
+            && !stopped
+        {
+            // Nothing is left to end.
+            let _ = watch.found(&last);
+        }
+        let faulty = summary.mismatched
+            + summary.missing
+            + summary.unreadable
+            + summary.unverifiable
+            + summary.unreachable;
+        summary.good = done - faulty;
+        summary
+    }
+
+    fn examine(&self, blocks: Range<u64>, expected: &[u8], examiner: &mut Examiner) -> Piece {
+        let mut findings: Vec<Finding> = Vec::new();
+        let digest_size = self.hasher.digest_size();
+        let block_size = self.layout.data_block_size();
+        let chunk = chunk_blocks(block_size);
+        let mut first = blocks.start;
+        for expected in expected.chunks(chunk * digest_size) {
+            let offset = self.layout.data_byte(first);
+            examiner.examine(&self.data, &self.hasher, block_size, offset, expected, |i, fault| {
+                let block = first + i as u64;
+                let blocks = Blocks::Data(DataBlock(block)..DataBlock(block + 1));
+                let finding = Finding { fault, blocks };
+                if !findings.last_mut().is_some_and(|last| last.absorb(&finding)) {
+                    findings.push(finding);
+                }
+            });
+            first += (expected.len() / digest_size) as u64;
+        }
+        Piece { settled: blocks.end - blocks.start, findings }
+    }
+}

@@ -1,0 +1,306 @@
+//! The golden dm-verity images (tests/golden/devices/README.md): what the stock tools made, and
+//! the records that the Debian 6.12 kernel gave for each fault.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use block::access::Memory;
+use block::verity::{
+    Blocks, Device, Digest, Fault, Finding, HashArea, Layout, Params, ReadError, Salt, Superblock,
+    Volume, Watch, format,
+};
+use record::place::DeviceId;
+use record::units::DataBlock;
+use uuid::Uuid;
+
+fn golden(name: &str) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/devices").join(name);
+    fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Hash file, data file, root hash.
+const IMAGES: &[(&str, &str, &str)] = &[
+    (
+        "v-sha256.hash",
+        "vdata-64x4k.img",
+        "a8f55e2d0f00c51dbe2c909296784c81633d184829b19980e2bd1d4270963f15",
+    ),
+    (
+        "v-nosalt.hash",
+        "vdata-64x4k.img",
+        "07d905d8fcaa7ebade256623ee5f6499600e94d5a7ed241d77172fc156edadb3",
+    ),
+    ("v-sha1-t0.hash", "vdata-64x4k.img", "d48390c62074ad16085bf641e861938efa17581f"),
+    ("v-sha1-t1.hash", "vdata-64x4k.img", "f3f99771c193298ca97b7eedd2c592b1b0241a25"),
+    (
+        "v-sha512-1k512.hash",
+        "vdata-64x4k.img",
+        "9580272a638395a09352a7fc441a9bafbc1007a1d739e3a3760cc9d6048c2536d8226e2466b271f9711ee5b28de12b3a00672013408dc4f072006f64f29db902",
+    ),
+    (
+        "v-sha256-d512-h1k.hash",
+        "vdata-64x4k.img",
+        "90655735a0ef747bba6ef06a02af374403325dc27593b7ef8156e105fc192777",
+    ),
+    (
+        "v-nosb.hash",
+        "vdata-64x4k.img",
+        "d4d1d6840f838e03c624471254b8e013d2719cea4f945b5167607abd8347845e",
+    ),
+    (
+        "v-fec2.hash",
+        "vdata-64x4k.img",
+        "2453c8dd3cd6a45a9516eccb147fa3028cb4e18ec21790192757032091b33dd2",
+    ),
+    (
+        "v-fec24.hash",
+        "vdata-64x4k.img",
+        "2453c8dd3cd6a45a9516eccb147fa3028cb4e18ec21790192757032091b33dd2",
+    ),
+    (
+        "v-fec13-1k.hash",
+        "vdata-64x4k.img",
+        "982823c77c5360d77b63b09a22b8cafee795db6a1e2efcf0d2b9fdb64f7c28e1",
+    ),
+    (
+        "v-onefec.img",
+        "v-onefec.img",
+        "0ffc2545049274c0a372a0e0e78237a13d025dcac18a264e49a48f3971a097cb",
+    ),
+    (
+        "v-1block.hash",
+        "vdata-1x4k.img",
+        "4e6969b4c74546b927ba18f467396946ab3fd095c56317a43e1697db388c2053",
+    ),
+];
+
+struct Image {
+    data: Vec<u8>,
+    hash: Vec<u8>,
+    params: Params,
+    uuid: Uuid,
+    area: HashArea,
+    root: Digest,
+}
+
+fn image(name: &str) -> Image {
+    let (hash_file, data_file, root) = IMAGES.iter().find(|image| image.0 == name).unwrap();
+    let hash = golden(hash_file);
+    let area = match name {
+        "v-nosb.hash" => HashArea { offset: 0, superblock: false },
+        "v-onefec.img" => HashArea { offset: 262_144, superblock: true },
+        _ => HashArea::default(),
+    };
+    let (uuid, params) = if area.superblock {
+        let offset = usize::try_from(area.offset).unwrap();
+        let superblock = Superblock::read(&hash[offset..]).unwrap();
+        (superblock.uuid, superblock.params)
+    } else {
+        // As the README gives them: sha256, 4096/4096.
+        let like = Superblock::read(&golden("v-sha256.hash")).unwrap().params;
+        (Uuid::nil(), Params { salt: Salt::parse("1234").unwrap(), ..like })
+    };
+    Image { data: golden(data_file), hash, params, uuid, area, root: Digest::parse(root).unwrap() }
+}
+
+impl Image {
+    fn volume(&self) -> Volume<&[u8], &[u8]> {
+        Volume::open(&self.data[..], &self.hash[..], &self.params, self.area, &self.root).unwrap()
+    }
+
+    fn findings(&self) -> Vec<Finding> {
+        let mut list = List::default();
+        self.volume().verify(NonZeroUsize::new(2).unwrap(), &mut list);
+        list.0
+    }
+}
+
+#[derive(Default)]
+struct List(Vec<Finding>);
+
+impl Watch for List {
+    fn found(&mut self, finding: &Finding) -> ControlFlow<()> {
+        self.0.push(finding.clone());
+        ControlFlow::Continue(())
+    }
+}
+
+#[test]
+fn every_golden_image_verifies() {
+    for (name, ..) in IMAGES {
+        let image = image(name);
+        let mut list = List::default();
+        let summary = image.volume().verify(NonZeroUsize::new(3).unwrap(), &mut list);
+        assert_eq!((list.0, summary.good), (vec![], image.params.data_blocks), "{name}");
+    }
+}
+
+#[test]
+fn formatting_again_gives_the_stock_tools_bytes_and_root() {
+    for (name, ..) in IMAGES {
+        let image = image(name);
+        let layout = Layout::new(&image.params, image.area).unwrap();
+        let hash = Memory::default();
+        let root = format(
+            &image.data,
+            &hash,
+            &image.params,
+            &layout,
+            image.uuid,
+            NonZeroUsize::new(2).unwrap(),
+            &mut |_| {},
+        )
+        .unwrap();
+        assert_eq!(root, image.root, "{name}");
+        let area = layout.hash_bytes();
+        let area = usize::try_from(area.start).unwrap()..usize::try_from(area.end).unwrap();
+        assert_eq!(hash.into_bytes()[area.clone()], image.hash[area], "{name}");
+    }
+}
+
+/// Overwrites 8 bytes as the README's faults do.
+fn corrupt(bytes: &mut [u8], at: usize) {
+    bytes[at..at + 8].copy_from_slice(b"CORRUPT!");
+}
+
+fn corrupt_sector(bytes: &mut [u8], sector: usize) {
+    corrupt(bytes, sector * 512 + 17);
+}
+
+/// Requests of `step` bytes over `range`, each answered or refused; the record bodies in order.
+fn records(image: &Image, requests: impl IntoIterator<Item = (u64, usize)>) -> Vec<String> {
+    let device = Device::new(image.volume());
+    let size = image.params.data_block_size;
+    let mut records = Vec::new();
+    for (offset, count) in requests {
+        let mut buf = vec![0; count];
+        match device.read(DataBlock(size.whole_blocks(offset)), &mut buf) {
+            Ok(()) => {
+                let at = usize::try_from(offset).unwrap();
+                assert_eq!(buf, image.data[at..at + count]);
+            }
+            Err(ReadError::Refused(refused)) => {
+                let violations = refused.violations(DeviceId::Unserved, DeviceId::Unserved);
+                records.extend(violations.map(|violation| violation.to_string()));
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    records
+}
+
+fn whole(image: &Image, step: usize) -> Vec<(u64, usize)> {
+    (0..image.data.len()).step_by(step).map(|at| (at as u64, step)).collect()
+}
+
+fn data(block: u64) -> String {
+    format!("module=verity op=verify-data dev=0:0 sector={block} res=0")
+}
+
+fn metadata(block: u64) -> String {
+    format!("module=verity op=verify-metadata dev=0:0 sector={block} res=0")
+}
+
+const SATURATED: &str = "module=verity op=max-corrupted-errors dev=0:0 sector=? res=0";
+
+#[test]
+fn the_kernels_records() {
+    let mut v = image("v-sha256.hash");
+    corrupt_sector(&mut v.data, 80);
+    assert_eq!(records(&v, [(40_960, 4096)]), [data(10)]);
+
+    // 103 reads: the hundredth is announced directly before its own record.
+    let mut expected = vec![data(10); 99];
+    expected.push(SATURATED.to_owned());
+    expected.extend(vec![data(10); 4]);
+    assert_eq!(records(&v, vec![(40_960, 4096); 103]), expected);
+
+    corrupt_sector(&mut v.data, 96);
+    assert_eq!(records(&v, [(0, 65_536)]), [data(10)]);
+    assert_eq!(records(&v, whole(&v, 4096)), [data(10), data(12)]);
+
+    let mut v = image("v-sha256.hash");
+    corrupt(&mut v.hash, 4200);
+    assert_eq!(records(&v, [(33 * 4096, 4096)]), [metadata(33)]);
+
+    let mut v = image("v-sha512-1k512.hash");
+    corrupt(&mut v.hash, 4000);
+    assert_eq!(records(&v, whole(&v, 4096)), [metadata(8), metadata(12)]);
+
+    for name in ["v-sha1-t0.hash", "v-sha1-t1.hash", "v-fec2.hash"] {
+        let mut v = image(name);
+        corrupt_sector(&mut v.data, 80);
+        assert_eq!(records(&v, whole(&v, 4096)), [data(10)], "{name}");
+    }
+
+    let mut v = image("v-sha256-d512-h1k.hash");
+    corrupt_sector(&mut v.data, 80);
+    assert_eq!(records(&v, [(40_960, 512)]), [data(80)]);
+
+    let mut v = image("v-1block.hash");
+    v.data[7] ^= 1;
+    assert_eq!(records(&v, [(0, 4096)]), [data(0)]);
+
+    let mut v = image("v-sha256.hash");
+    v.root = image("v-nosalt.hash").root;
+    assert_eq!(records(&v, whole(&v, 4096))[0], metadata(0));
+    assert_eq!(records(&v, whole(&v, 4096)).len(), 64);
+}
+
+#[test]
+fn a_root_hash_of_wrong_length_is_refused() {
+    let v = image("v-sha256.hash");
+    let root = Digest::parse("a8f55e").unwrap();
+    let error = Volume::open(&v.data[..], &v.hash[..], &v.params, v.area, &root).unwrap_err();
+    let block::verity::OpenError::Params(error) = error else { panic!("{error}") };
+    assert_eq!(error.to_string(), "the root hash has 3 bytes, sha256 has 32");
+}
+
+#[test]
+fn a_whole_image_is_judged_past_its_first_bad_block() {
+    let mut v = image("v-sha512-1k512.hash");
+    for sector in [0, 3, 5, 500] {
+        corrupt_sector(&mut v.data, sector);
+    }
+    corrupt(&mut v.hash, 4000);
+    let blocks = |start, end| DataBlock(start)..DataBlock(end);
+    let found: Vec<_> = v.findings().iter().map(|f| (f.fault, f.data_blocks())).collect();
+    assert_eq!(
+        found,
+        [
+            (Fault::Mismatch, blocks(0, 3)),
+            (Fault::Mismatch, blocks(8, 16)),
+            (Fault::Mismatch, blocks(250, 251)),
+        ]
+    );
+    let layout = Layout::new(&v.params, v.area).unwrap();
+    let places: Vec<_> = v.findings().iter().map(|f| f.place(&layout).to_string()).collect();
+    assert_eq!(
+        places,
+        [
+            "role=data fault=mismatch blocks=0-2 bytes=0-3071",
+            "role=hash fault=mismatch level=0 blocks=7-7 bytes=3584-4095 covers=8-15",
+            "role=data fault=mismatch blocks=250-250 bytes=256000-257023",
+        ]
+    );
+}
+
+#[test]
+fn a_file_that_ends_early_gives_violations_and_never_a_crash() {
+    for end in [0, 1, 1023, 1024, 262_143] {
+        let mut v = image("v-sha512-1k512.hash");
+        v.data.truncate(end);
+        let whole = (end / 1024) as u64;
+        assert_eq!(
+            v.findings(),
+            [Finding {
+                fault: Fault::Missing,
+                blocks: Blocks::Data(DataBlock(whole)..DataBlock(256))
+            }]
+        );
+    }
+}
