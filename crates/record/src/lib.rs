@@ -3,6 +3,7 @@
 //!
 //! No I/O and no clock: bytes and stamps come in, values and bytes go out.
 
+pub mod assemble;
 pub mod fields;
 pub mod line;
 pub mod names;
@@ -13,6 +14,7 @@ pub mod value;
 pub mod violation;
 pub mod write;
 
+pub use assemble::{Assembler, End, Event, Patience};
 pub use fields::{Field, Fields};
 pub use line::{EventId, Line, LineError, LineErrorKind, Stamp};
 pub use names::RecordType;
