@@ -5,10 +5,12 @@
 
 pub mod assemble;
 pub mod fields;
+pub mod interpret;
 pub mod line;
 pub mod names;
 pub mod place;
 pub mod stored;
+pub mod tables;
 pub mod units;
 pub mod value;
 pub mod violation;

@@ -1,7 +1,6 @@
 //! The veritrail binary: wires the crates together, one file per verb.
 
 mod cli;
-mod json;
 mod outcome;
 mod verbs;
 
