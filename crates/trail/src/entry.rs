@@ -1,5 +1,7 @@
 //! What is appended: one event, with what veritrail knows about it.
 
+use record::stored::Origin;
+
 /// A moment, on both clocks. Only the outermost shell makes one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stamp {
@@ -23,19 +25,10 @@ pub enum Class {
 /// How a client knows its own entry again: its name and a number that strictly increases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket<'a> {
-    /// One to 64 bytes of `[A-Za-z0-9._-]`, the same over a restart of the client.
+    /// One to 64 bytes of `[A-Za-z0-9._:-]`, the same over a restart of the client.
     pub client: &'a str,
     /// Larger than every number this client has used in this trail.
     pub seq: u64,
-}
-
-/// Where lines that are not ours came from; decides what may be changed in them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// The audit netlink: a user message may hold anything, a line feed included.
-    Netlink,
-    /// A file: what stands between two line feeds, kept byte for byte.
-    File,
 }
 
 /// A record that veritrail writes itself.
@@ -43,7 +36,7 @@ pub enum Origin {
 pub struct Own<'a> {
     /// The type's name as it stands after `type=`: `[A-Z0-9_]`.
     pub kind: &'a str,
-    /// What follows `audit(...): `, fields already encoded.
+    /// What follows `audit(...): `, from [`record::write::Body`].
     pub body: &'a [u8],
 }
 
@@ -52,11 +45,12 @@ pub struct Own<'a> {
 pub enum Lines<'a> {
     /// Ours: stamp and serial are the writer's.
     Own(&'a [Own<'a>]),
-    /// Those of the kernel or of a log, in their order, without line feed at the end.
+    /// Those of the kernel or of a log, in their order.
     Foreign {
-        /// Where they came from.
+        /// Where they came from; decides what may be changed in them.
         origin: Origin,
-        /// Byte for byte.
+        /// A message from netlink as it came; a line of a file with what ends it (LF, CR LF, or
+        /// nothing if it is the last), as `split_inclusive(b'\n')` gives it.
         lines: &'a [&'a [u8]],
     },
 }
@@ -64,7 +58,7 @@ pub enum Lines<'a> {
 /// One field of the tail that veritrail adds to the event's last line: `VT_SRC=kernel`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field<'a> {
-    /// `[A-Z0-9_]`; `VT_LEAF`, `VT_MORE` and `VT_SEQ` are the writer's own.
+    /// One of [`record::names::TAIL_NAMES`]; `VT_LEAF`, `VT_MORE` and `VT_SEQ` are the writer's.
     pub name: &'a str,
     /// Printable ASCII without a blank.
     pub value: &'a str,

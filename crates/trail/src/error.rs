@@ -49,7 +49,7 @@ pub enum Error {
     Exists(String),
     /// The entry cannot stand in a trail. The caller's mistake.
     #[error("the entry cannot be appended: {0}")]
-    Entry(&'static str),
+    Entry(String),
     /// No such leaf. Exit 1.
     #[error("there is no leaf {index}; the signed part of the trail has {size}")]
     NoLeaf {

@@ -29,11 +29,12 @@ mod writer;
 
 pub use checkpoint::Checkpoint;
 pub use door::{Door, DoorError};
-pub use entry::{Class, Entry, Field, Lines, Origin, Own, Stamp, Ticket};
+pub use entry::{Class, Entry, Field, Lines, Own, Stamp, Ticket};
 pub use error::Error;
 pub use note::{PublicKey, SecretKey};
 pub use proof::{Proof, Proven, check_proof, prove};
 pub use reader::{Leaf, Reader};
+pub use record::stored::Origin;
 pub use recover::Recovered;
 pub use store::{Disk, Store};
 pub use verify::{KeyTrust, Place, Report, Tampered, Verdict, VerifyOptions, verify};

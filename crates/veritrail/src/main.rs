@@ -1,6 +1,7 @@
 //! The veritrail binary: wires the crates together, one file per verb.
 
 mod cli;
+mod json;
 mod outcome;
 mod verbs;
 
