@@ -13,6 +13,7 @@
 //! | `avc: denied { read }` | four words, each a field with an empty key |
 //! | `uid>5`, `fowner<7` | the operator is kept ([`Field::op`]; INTEGRITY_POLICY_RULE) |
 //! | `cause=signed policy required comm=` | `cause` and `op` go on over bare words, up to the next word with a `=` |
+//! | `proctitle=perl -e sleep 1` | unquoted, it is hex or interpreted text, and the last field: up to the end |
 //! | `text=hello from "user" exe=` | `text` goes on up to the last ` exe=` of the body (`auditctl -m` escapes nothing) |
 //! | `a=1, b=2` | one comma at the end of an unquoted value, or after a closing quote, separates (very old records; auparse does the same) |
 //! | `saddr={ saddr_fam=local path=/x }` | interpreted addresses: up to the next ` }` |
@@ -120,6 +121,7 @@ impl<'a> Fields<'a> {
                     end = next;
                 }
             }
+            b"proctitle" => end = rest.len(),
             b"text" => end = memmem::rfind(rest, b" exe=").unwrap_or(rest.len()),
             _ => {}
         }

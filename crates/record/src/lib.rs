@@ -13,6 +13,7 @@ pub mod stored;
 pub mod tables;
 pub mod units;
 pub mod value;
+pub mod view;
 pub mod violation;
 pub mod write;
 

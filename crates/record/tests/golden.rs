@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
-use record::Line;
+use record::view::{
+    Cwd, Integrity, IntegrityRule, Path as PathRecord, PolicyRule, Proctitle, Syscall,
+};
+use record::view::{View, ViewError};
+use record::{Line, RecordType};
 
 #[test]
 fn every_line_of_the_captures_is_a_record() {
@@ -25,8 +29,24 @@ fn every_line_of_the_captures_is_a_record() {
             }
             back.extend_from_slice(fields.rest());
             assert_eq!(back, raw);
+            let place = || format!("{}:{}", path.display(), number + 1);
+            view(&line).unwrap_or_else(|error| panic!("{}: {error}", place()));
             lines += 1;
         }
     }
     assert_eq!(lines, 620, "the captures hold 620 records");
+}
+
+/// Reads the line by the view of its type, where there is one.
+fn view(line: &Line<'_>) -> Result<(), ViewError> {
+    match line.record_type() {
+        RecordType::SYSCALL => Syscall::read(line).map(drop),
+        RecordType::PATH => PathRecord::read(line).map(drop),
+        RecordType::CWD => Cwd::read(line).map(drop),
+        RecordType::PROCTITLE => Proctitle::read(line).map(drop),
+        RecordType::INTEGRITY_RULE => IntegrityRule::read(line).map(drop),
+        RecordType::INTEGRITY_POLICY_RULE => PolicyRule::read(line).map(drop),
+        RecordType(1800..=1804) => Integrity::read(line).map(drop),
+        _ => Ok(()),
+    }
 }

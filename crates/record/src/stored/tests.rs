@@ -214,7 +214,7 @@ fn any_text() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
     fn a_line_of_a_file_comes_back(mut text in any_text(), end in prop_oneof![Just("\n"), Just("\r\n"), Just(""), Just("\r")], tail in prop_oneof![Just(""), Just("VT_LEAF=5 VT_SRC=import")]) {
