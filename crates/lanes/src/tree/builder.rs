@@ -3,9 +3,12 @@
 use super::Geometry;
 use crate::{BlockHasher, MAX_DIGEST_SIZE};
 
+/// Hash blocks of a level that are hashed side by side.
+const BATCH: usize = 16;
+
 /// Builds a hash tree from the digests of the data blocks, given in order.
 ///
-/// Holds one open hash block per level, so an image of any size takes the same
+/// Holds sixteen hash blocks per level, so an image of any size takes the same
 /// memory. Finished hash blocks leave through a closure called with level,
 /// index in the level and bytes: lower levels first, each level in order. Their
 /// place on disk is [`Geometry::level_start`] plus the index.
@@ -19,13 +22,14 @@ pub struct Builder {
     root: [u8; MAX_DIGEST_SIZE],
 }
 
-/// The unfinished hash block of a level.
+/// The hash blocks of a level that have not left yet; the last may be unfinished.
 #[derive(Debug)]
 struct Open {
+    /// Room for a batch.
     bytes: Vec<u8>,
-    /// Slots in use.
+    /// Digests in it.
     used: usize,
-    /// Index in the level.
+    /// Index in the level of its first block.
     index: u64,
 }
 
@@ -57,7 +61,7 @@ impl Builder {
             "digests of two sizes in one tree"
         );
         let open = (0..geometry.levels())
-            .map(|_| Open { bytes: vec![0; geometry.hash_block_size()], used: 0, index: 0 })
+            .map(|_| Open { bytes: vec![0; BATCH * geometry.hash_block_size()], used: 0, index: 0 })
             .collect();
         Self {
             geometry: geometry.clone(),
@@ -110,7 +114,7 @@ impl Builder {
         Ok(self.root[..self.geometry.digest_size()].to_vec())
     }
 
-    /// Puts a digest into the open block of a level; above the top it is the root.
+    /// Puts a digest into the open blocks of a level; above the top it is the root.
     fn put<E>(
         &mut self,
         level: usize,
@@ -121,28 +125,40 @@ impl Builder {
             self.root[..digest.len()].copy_from_slice(digest);
             return Ok(());
         };
-        open.bytes[self.geometry.slot(open.used)].copy_from_slice(digest);
+        let per_block = self.geometry.per_block();
+        let block = open.used / per_block * self.geometry.hash_block_size();
+        let slot = self.geometry.slot(open.used % per_block);
+        open.bytes[block..][slot].copy_from_slice(digest);
         open.used += 1;
-        if open.used == self.geometry.per_block() {
+        if open.used == BATCH * per_block {
             self.close(level, emit)?;
         }
         Ok(())
     }
 
-    /// Emits the open block of a level and passes its digest up.
+    /// Emits the open blocks of a level and passes their digests up.
     fn close<E>(
         &mut self,
         level: usize,
         emit: &mut impl FnMut(usize, u64, &[u8]) -> Result<(), E>,
     ) -> Result<(), BuildError<E>> {
+        let (size, digest_size) = (self.geometry.hash_block_size(), self.geometry.digest_size());
         let open = &mut self.open[level];
-        emit(level, open.index, &open.bytes).map_err(BuildError::Emit)?;
-        let mut digest = [0; MAX_DIGEST_SIZE];
-        let digest = &mut digest[..self.geometry.digest_size()];
-        self.hasher.hash_one(&open.bytes, digest);
-        open.bytes.fill(0);
+        let count = open.used.div_ceil(self.geometry.per_block());
+        let blocks = &mut open.bytes[..count * size];
+
+        let mut digests = [0; BATCH * MAX_DIGEST_SIZE];
+        let digests = &mut digests[..count * digest_size];
+        self.hasher.hash_blocks(blocks, size, digests);
+        for block in blocks.chunks_exact(size) {
+            emit(level, open.index, block).map_err(BuildError::Emit)?;
+            open.index += 1;
+        }
+        blocks.fill(0);
         open.used = 0;
-        open.index += 1;
-        self.put(level + 1, digest, emit)
+        for digest in digests.chunks_exact(digest_size) {
+            self.put(level + 1, digest, emit)?;
+        }
+        Ok(())
     }
 }

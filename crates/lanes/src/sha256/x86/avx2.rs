@@ -50,8 +50,9 @@ unsafe fn compress(state: &mut State<8>, lanes: [*const u8; 8], chunks: usize) {
             w[8 * half..][..8].copy_from_slice(&transpose(rows));
         }
         let before = working;
-        for first in [0, 16, 32, 48] {
-            rounds_16(&mut working, &mut w, first);
+        rounds::<false>(&mut working, &mut w, &ROUND[0]);
+        for constants in &ROUND[1..] {
+            rounds::<true>(&mut working, &mut w, constants);
         }
         for (word, before) in working.iter_mut().zip(before) {
             *word = _mm256_add_epi32(*word, before);
@@ -111,25 +112,29 @@ fn rotate<const R: i32, const L: i32>(word: __m256i) -> __m256i {
     _mm256_or_si256(_mm256_srli_epi32::<R>(word), _mm256_slli_epi32::<L>(word))
 }
 
-/// Sixteen rounds; from the second sixteen on, `w` moves one schedule step per round.
+/// Sixteen rounds; all but the first sixteen move the schedule `w` on by a word each.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn rounds_16(working: &mut [__m256i; 8], w: &mut [__m256i; 16], first: usize) {
+fn rounds<const SCHEDULE: bool>(
+    working: &mut [__m256i; 8],
+    w: &mut [__m256i; 16],
+    constants: &[u32; 16],
+) {
     let [mut a, mut b, mut c, mut d, mut e, mut f, mut g, mut h] = *working;
-    for i in 0..16 {
-        if first > 0 {
-            let (w15, w2) = (w[(i + 1) % 16], w[(i + 14) % 16]);
+    unrolled!(I in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] {
+        if SCHEDULE {
+            let (w15, w2) = (w[(I + 1) % 16], w[(I + 14) % 16]);
             let s0 = xor(rotate::<7, 25>(w15), rotate::<18, 14>(w15), _mm256_srli_epi32::<3>(w15));
             let s1 = xor(rotate::<17, 15>(w2), rotate::<19, 13>(w2), _mm256_srli_epi32::<10>(w2));
-            w[i] =
-                _mm256_add_epi32(_mm256_add_epi32(w[i], s0), _mm256_add_epi32(w[(i + 9) % 16], s1));
+            w[I] =
+                _mm256_add_epi32(_mm256_add_epi32(w[I], s0), _mm256_add_epi32(w[(I + 9) % 16], s1));
         }
         let sum1 = xor(rotate::<6, 26>(e), rotate::<11, 21>(e), rotate::<25, 7>(e));
         // e ? f : g
         let choose = _mm256_xor_si256(g, _mm256_and_si256(e, _mm256_xor_si256(f, g)));
-        let constant = _mm256_set1_epi32(ROUND[first + i].cast_signed());
+        let constant = _mm256_set1_epi32(constants[I].cast_signed());
         let t1 = _mm256_add_epi32(
-            _mm256_add_epi32(_mm256_add_epi32(h, _mm256_add_epi32(w[i], constant)), choose),
+            _mm256_add_epi32(_mm256_add_epi32(h, _mm256_add_epi32(w[I], constant)), choose),
             sum1,
         );
         let sum0 = xor(rotate::<2, 30>(a), rotate::<13, 19>(a), rotate::<22, 10>(a));
@@ -138,6 +143,6 @@ fn rounds_16(working: &mut [__m256i; 8], w: &mut [__m256i; 16], first: usize) {
         let t2 = _mm256_add_epi32(sum0, majority);
         (h, g, f, e, d, c, b, a) =
             (g, f, e, _mm256_add_epi32(d, t1), c, b, a, _mm256_add_epi32(t1, t2));
-    }
+    });
     *working = [a, b, c, d, e, f, g, h];
 }

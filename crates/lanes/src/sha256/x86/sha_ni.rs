@@ -45,7 +45,6 @@ unsafe fn compress<const N: usize>(state: &mut State<N>, lanes: [*const u8; N], 
         cdgh[lane] = _mm_set_epi32(word(2, lane), word(3, lane), word(6, lane), word(7, lane));
     }
     let from_big_endian = _mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3);
-    let constants = ROUND.as_chunks::<4>().0;
 
     for chunk in 0..chunks {
         let (abef_before, cdgh_before) = (abef, cdgh);
@@ -59,22 +58,24 @@ unsafe fn compress<const N: usize>(state: &mut State<N>, lanes: [*const u8; N], 
                 *words = _mm_shuffle_epi8(bytes, from_big_endian);
             }
         }
-        for (step, k) in constants.iter().map(|k| k.map(u32::cast_signed)).enumerate() {
-            let constant = _mm_set_epi32(k[3], k[2], k[1], k[0]);
-            for lane in 0..N {
-                let w = &mut w[lane];
-                let newest = step % 4;
-                if step >= 4 {
-                    let (w12, w8, w4) = (w[(step + 1) % 4], w[(step + 2) % 4], w[(step + 3) % 4]);
-                    let w7 = _mm_alignr_epi8::<4>(w4, w8);
-                    let sum = _mm_add_epi32(_mm_sha256msg1_epu32(w[newest], w12), w7);
-                    w[newest] = _mm_sha256msg2_epu32(sum, w4);
+        for (pass, constants) in ROUND.iter().enumerate() {
+            unrolled!(I in [0 1 2 3] {
+                let k: [i32; 4] = std::array::from_fn(|i| constants[4 * I + i].cast_signed());
+                let constant = _mm_set_epi32(k[3], k[2], k[1], k[0]);
+                for lane in 0..N {
+                    let w = &mut w[lane];
+                    if pass > 0 {
+                        let (w12, w8, w4) = (w[(I + 1) % 4], w[(I + 2) % 4], w[(I + 3) % 4]);
+                        let w7 = _mm_alignr_epi8::<4>(w4, w8);
+                        let sum = _mm_add_epi32(_mm_sha256msg1_epu32(w[I], w12), w7);
+                        w[I] = _mm_sha256msg2_epu32(sum, w4);
+                    }
+                    let low = _mm_add_epi32(w[I], constant);
+                    cdgh[lane] = _mm_sha256rnds2_epu32(cdgh[lane], abef[lane], low);
+                    let high = _mm_shuffle_epi32::<0x0e>(low);
+                    abef[lane] = _mm_sha256rnds2_epu32(abef[lane], cdgh[lane], high);
                 }
-                let low = _mm_add_epi32(w[newest], constant);
-                cdgh[lane] = _mm_sha256rnds2_epu32(cdgh[lane], abef[lane], low);
-                let high = _mm_shuffle_epi32::<0x0e>(low);
-                abef[lane] = _mm_sha256rnds2_epu32(abef[lane], cdgh[lane], high);
-            }
+            });
         }
         for lane in 0..N {
             abef[lane] = _mm_add_epi32(abef[lane], abef_before[lane]);
