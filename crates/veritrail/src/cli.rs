@@ -4,13 +4,13 @@
 //! for the verbs that exist, exit codes included.
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::outcome::{Failure, Outcome};
+use crate::outcome::{Failure, Kind, Outcome};
 use crate::verbs;
 
 /// Every integrity violation, caught where it happens and recorded so that it can be trusted
@@ -23,9 +23,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// dm-verity images: format, verify, dump, cat (as veritysetup)
-    #[command(subcommand)]
-    Verity(verbs::verity::Verb),
+    Verity(Box<verbs::verity::VerityArgs>),
     Doctor(verbs::doctor::DoctorArgs),
     Completions(verbs::completions::CompletionsArgs),
     Man(verbs::completions::ManArgs),
@@ -40,7 +38,7 @@ pub(crate) struct Command {
 
 /// The name under which we were called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Called {
+pub(crate) enum Called {
     Veritrail,
     Veritysetup,
     Ausearch,
@@ -52,6 +50,36 @@ impl Called {
             Some("veritysetup") => Called::Veritysetup,
             Some("ausearch") => Called::Ausearch,
             _ => Called::Veritrail,
+        }
+    }
+
+    /// The exit status for what was found. veritysetup says 2, "no permission", to data that
+    /// does not match (veritysetup(8), return codes; the rest by trying it, version 2.6.1).
+    fn outcome_code(self, outcome: Outcome) -> u8 {
+        match (self, outcome) {
+            (Called::Veritysetup, Outcome::No) => 2,
+            _ => outcome.code(),
+        }
+    }
+
+    /// The exit status for a failure. veritysetup says 4, "wrong device specified", where it cannot
+    /// open one, and 1 to everything else.
+    fn failure_code(self, failure: &Failure) -> u8 {
+        match (self, failure.io_kind()) {
+            (
+                Called::Veritysetup,
+                Some(ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::InvalidInput),
+            ) => 4,
+            (Called::Veritysetup, _) => 1,
+            _ => failure.kind.code(),
+        }
+    }
+
+    /// The exit status for a command line that cannot be understood.
+    fn usage_code(self) -> u8 {
+        match self {
+            Called::Veritysetup => 1,
+            _ => Kind::Usage.code(),
         }
     }
 }
@@ -73,7 +101,7 @@ pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Command, ExitCode> {
         Err(error) => {
             // clap chooses the stream; a closed one is nobody's loss.
             let _ = error.print();
-            Err(ExitCode::from(if error.use_stderr() { 2 } else { 0 }))
+            Err(ExitCode::from(if error.use_stderr() { called_as.usage_code() } else { 0 }))
         }
     }
 }
@@ -82,7 +110,7 @@ impl Command {
     /// Does it.
     pub(crate) fn run(&self, out: &mut dyn Write) -> Result<Outcome, Failure> {
         match &self.verb {
-            Verb::Verity(verb) => verb.run(out),
+            Verb::Verity(args) => args.run(self.called_as, out, &mut verbs::verity::NoRecords),
             Verb::Doctor(args) => verbs::doctor::run(args, out),
             Verb::Completions(args) => verbs::completions::completions(args, out),
             Verb::Man(args) => verbs::completions::man(args),
@@ -91,11 +119,11 @@ impl Command {
 
     /// The exit status for what was found.
     pub(crate) fn exit_code(&self, outcome: Outcome) -> ExitCode {
-        ExitCode::from(outcome.code())
+        ExitCode::from(self.called_as.outcome_code(outcome))
     }
 
     /// The exit status for a failure.
     pub(crate) fn failure_code(&self, failure: &Failure) -> ExitCode {
-        failure.code()
+        ExitCode::from(self.called_as.failure_code(failure))
     }
 }

@@ -6,7 +6,6 @@
 
 use std::error::Error;
 use std::io::{self, Write};
-use std::process::ExitCode;
 
 /// What a verb found, which is not the same as whether it worked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,10 +85,12 @@ impl Failure {
 
     /// Whether this is our reader closing the pipe.
     pub(crate) fn is_broken_pipe(&self) -> bool {
-        let Some(source) = &self.source else { return false };
-        source
-            .downcast_ref::<io::Error>()
-            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+        self.io_kind() == Some(io::ErrorKind::BrokenPipe)
+    }
+
+    /// What the system said, if it was the system that failed.
+    pub(crate) fn io_kind(&self) -> Option<io::ErrorKind> {
+        self.source.as_ref()?.downcast_ref::<io::Error>().map(io::Error::kind)
     }
 
     /// Prints the failure, its causes one below the other, and the hint.
@@ -105,11 +106,6 @@ impl Failure {
         if let Some(hint) = &self.hint {
             let _ = writeln!(err, "  hint: {hint}");
         }
-    }
-
-    /// The exit status of a verb called under our own name.
-    pub(crate) fn code(&self) -> ExitCode {
-        ExitCode::from(self.kind.code())
     }
 }
 

@@ -1,18 +1,72 @@
 //! `veritrail verity`, and `veritysetup` through a link of that name.
+//!
+//! Options, operands and lines are those of veritysetup 2.6.1; options may stand before or
+//! behind the verb, as there.
+
+mod cat;
+mod device;
+mod dump;
+mod format;
+mod options;
+mod records;
+mod report;
+mod verify;
 
 use std::io::Write;
 
-use clap::Subcommand;
+use clap::{ArgAction, Args, Subcommand};
 
+use crate::cli::Called;
 use crate::outcome::{Failure, Outcome};
+use options::Options;
 
-/// The verbs of `veritrail verity`.
+pub(crate) use records::{NoRecords, Records};
+
+/// Make and check dm-verity images: format, verify, dump, cat (as veritysetup)
+///
+/// DATA and HASH may be files or block devices, and may be the same one (--hash-offset).
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true, version, arg_required_else_help = true)]
+pub(crate) struct VerityArgs {
+    #[command(subcommand)]
+    verb: Verb,
+    #[command(flatten)]
+    options: Options,
+    /// Show this help message
+    #[arg(long, short = '?', alias = "usage", global = true, action = ArgAction::Help)]
+    help: Option<bool>,
+}
+
 #[derive(Debug, Subcommand)]
-pub(crate) enum Verb {}
+enum Verb {
+    Format(format::FormatArgs),
+    Verify(verify::VerifyArgs),
+    Dump(dump::DumpArgs),
+    Cat(cat::CatArgs),
+}
 
-impl Verb {
-    /// Does it.
-    pub(crate) fn run(&self, _out: &mut dyn Write) -> Result<Outcome, Failure> {
-        match *self {}
+impl VerityArgs {
+    /// Does it. Violations also go to `records`.
+    pub(crate) fn run(
+        &self,
+        called_as: Called,
+        out: &mut dyn Write,
+        records: &mut dyn Records,
+    ) -> Result<Outcome, Failure> {
+        let options = &self.options;
+        options.refuse_what_is_not_there_yet()?;
+        let outcome = match &self.verb {
+            Verb::Format(args) => format::run(args, options, out),
+            Verb::Verify(args) if called_as == Called::Veritysetup => {
+                verify::run_as_veritysetup(args, options)
+            }
+            Verb::Verify(args) => verify::run(args, options, out, records),
+            Verb::Dump(args) => dump::run(args, options, out),
+            Verb::Cat(args) => cat::run(args, options, out, records),
+        }?;
+        if options.verbose && called_as == Called::Veritysetup && outcome == Outcome::Good {
+            writeln!(out, "Command successful.")?;
+        }
+        Ok(outcome)
     }
 }
