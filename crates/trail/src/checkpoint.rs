@@ -11,7 +11,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::merkle::Hash;
+use crate::merkle::{Hash, Range};
 use crate::note::{Note, NoteError, PublicKey, SecretKey};
 
 /// How long a trail is and what it hashes to.
@@ -26,6 +26,12 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// That of a trail which consists of the leaves in `tree`.
+    #[must_use]
+    pub fn of(origin: &str, tree: &Range) -> Checkpoint {
+        Checkpoint { origin: origin.to_owned(), size: tree.size(), root: tree.root() }
+    }
+
     /// The text that is signed.
     #[must_use]
     pub fn to_text(&self) -> String {

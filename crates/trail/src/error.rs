@@ -66,6 +66,15 @@ impl Error {
         move |source| Error::Io { what, path, source }
     }
 
+    /// As [`Error::io`], a full disk told apart.
+    pub(crate) fn write(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+        let path = path.to_owned();
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::Full { path },
+            _ => Error::Io { what, path, source },
+        }
+    }
+
     pub(crate) fn unusable(path: impl Into<PathBuf>, what: impl Into<String>) -> Error {
         Error::Unusable { path: path.into(), what: what.into() }
     }

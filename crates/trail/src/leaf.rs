@@ -116,7 +116,10 @@ pub fn frame(bytes: &[u8]) -> Frame<'_> {
     }
 }
 
-const NUL: &str = "there is a NUL in it";
+/// A crash leaves blocks that were not written as zeros ...
+pub(crate) const NUL: &str = "there is a NUL in it";
+/// ... or a file that ends too early.
+pub(crate) const CUT: &str = "it has no end";
 
 /// Walks over the leaves of a file that may still grow.
 pub(crate) struct Leaves<F> {
@@ -165,7 +168,7 @@ impl<F: File> Leaves<F> {
             }
             if !self.fill()? {
                 let cut = !self.unread.is_empty();
-                return Ok(if cut { Step::Rest("it has no end") } else { Step::End });
+                return Ok(if cut { Step::Rest(CUT) } else { Step::End });
             }
         }
     }
@@ -216,7 +219,8 @@ mod tests {
 
     #[test]
     fn a_leaf_ends_with_the_last_tail_of_a_line() {
-        let cases: [(&[u8], Result<(usize, u64, bool), Option<&str>>); 12] = [
+        type Found = Result<(usize, u64, bool), Option<&'static str>>;
+        let cases: [(&[u8], Found); 12] = [
             (b"", Err(None)),
             (b"a\n", Err(None)),
             (b"a\x1dVT_LEAF=7", Err(None)),

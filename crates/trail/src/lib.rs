@@ -12,9 +12,13 @@
 //! The format is docs/formats/trail.md; design.md section 5 decides where this page is silent.
 
 pub mod checkpoint;
+mod compose;
+mod derived;
 pub mod door;
 mod entry;
 mod error;
+mod growing;
+mod identity;
 pub mod layout;
 pub mod leaf;
 pub mod merkle;
@@ -22,6 +26,7 @@ pub mod note;
 mod proof;
 mod reader;
 mod recover;
+mod scan;
 pub mod sinks;
 pub mod store;
 mod verify;
@@ -31,6 +36,7 @@ pub use checkpoint::Checkpoint;
 pub use door::{Door, DoorError};
 pub use entry::{Class, Entry, Field, Lines, Own, Stamp, Ticket};
 pub use error::Error;
+pub use identity::create;
 pub use note::{PublicKey, SecretKey};
 pub use proof::{Proof, Proven, check_proof, prove};
 pub use reader::{Leaf, Reader};
@@ -38,4 +44,4 @@ pub use record::stored::Origin;
 pub use recover::Recovered;
 pub use store::{Disk, Store};
 pub use verify::{KeyTrust, Place, Report, Tampered, Verdict, VerifyOptions, verify};
-pub use writer::{Appended, Writer, create};
+pub use writer::{Appended, Writer};

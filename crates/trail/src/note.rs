@@ -215,7 +215,7 @@ impl<'a> Note<'a> {
     /// More signatures than that are nobody's.
     const MOST_SIGNATURES: usize = 100;
 
-    /// Takes a note apart.
+    /// Takes a note apart. Only the bytes that [`Note::to_text`] would write are one.
     ///
     /// # Errors
     /// [`NoteError::Form`]
@@ -253,7 +253,22 @@ impl<'a> Note<'a> {
             }
             signatures.push(Line { name, hash: *hash, signature: signature.to_vec() });
         }
-        Ok(Note { text, signatures })
+        let note = Note { text, signatures };
+        if note.to_text() != all {
+            return Err(NoteError::Form("it is not in canonical bytes"));
+        }
+        Ok(note)
+    }
+
+    /// The note again.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let mut all = format!("{}\n", self.text);
+        for line in &self.signatures {
+            let blob = [&line.hash[..], &line.signature].concat();
+            all += &format!("\u{2014} {} {}\n", line.name, STANDARD.encode(blob));
+        }
+        all
     }
 
     /// How many signatures are on it.

@@ -1,9 +1,37 @@
 //! Appends to a trail.
+//!
+//! ```text
+//!  append ─▶ segment's buffer ─▶ sync: write, fdatasync ─▶ acknowledged
+//!                  │                                          │ each second
+//!                  └─▶ hashes ─▶ tree                         └─▶ hashes, checkpoint
+//! ```
+//!
+//! What an error means: after [`Error::Full`] and [`Error::Entry`] the writer goes on; any other
+//! one stops it for good, because what a disk holds after a failed fdatasync cannot be asked. The
+//! remedy is to open the trail again: recovery copies what is whole into a new file.
+
+use std::collections::HashMap;
+use std::path::Path;
 
 use record::units::LeafIndex;
 
-use crate::store::Store;
-use crate::{Entry, Error, PublicKey, Recovered, Stamp};
+use crate::checkpoint::Checkpoint;
+use crate::compose::Composer;
+use crate::entry::{Entry, Stamp, Ticket};
+use crate::error::Error;
+use crate::growing::{Growing, replace};
+use crate::layout::{self, TILE};
+use crate::leaf::{Frame, frame};
+use crate::merkle::{Range, leaf_hash};
+use crate::note::{PublicKey, SecretKey};
+use crate::recover::{Recovered, Resumed};
+use crate::store::{Mode, Store};
+
+/// Bytes after which a segment is left for the next one.
+pub(crate) const SEGMENT: u64 = 64 << 20;
+
+/// Nanoseconds between two checkpoints of a trail that grows.
+const PERIOD: u64 = 1_000_000_000;
 
 /// What became of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,21 +42,25 @@ pub enum Appended {
     Known,
 }
 
-/// Makes a trail in an empty or missing directory: a new origin `<host>/<128-bit id>`, a new key
-/// and a signed checkpoint of nothing. Characters of `host` that a key's name may not have become
-/// `-`.
-///
-/// # Errors
-/// [`Error::Exists`], I/O.
-pub fn create<S: Store>(_store: &S, _host: &str) -> Result<PublicKey, Error> {
-    Err(Error::NoTrail)
-}
-
-/// The one that appends. Whoever makes one holds the trail's lock, which is not this crate
-/// part's business.
+/// The one that appends. Whoever makes one holds the trail's lock.
 pub struct Writer<S: Store> {
-    _store: S,
-    public: PublicKey,
+    store: S,
+    key: SecretKey,
+    composer: Composer,
+    segment: Growing<S::File>,
+    /// Those of the segment's leaves.
+    hashes: Growing<S::File>,
+    /// Those of the trail's tiles.
+    upper: Growing<S::File>,
+    tree: Range,
+    limit: u64,
+    durable: u64,
+    signed: u64,
+    note: String,
+    /// When that was signed, in nanoseconds since boot.
+    signed_at: u64,
+    clients: Clients,
+    stopped: bool,
 }
 
 impl<S: Store> Writer<S> {
@@ -37,78 +69,265 @@ impl<S: Store> Writer<S> {
     ///
     /// # Errors
     /// [`Error::Tampered`], [`Error::NoTrail`], [`Error::Unusable`] for the key, I/O.
-    pub fn open(_store: S, _boot: &str, _now: Stamp) -> Result<(Writer<S>, Recovered), Error> {
-        Err(Error::NoTrail)
+    pub fn open(store: S, boot: &str, now: Stamp) -> Result<(Writer<S>, Recovered), Error> {
+        crate::recover::open(store, boot, now)
+    }
+
+    pub(crate) fn resume(
+        store: S,
+        key: SecretKey,
+        (note, checkpoint): (String, Checkpoint),
+        resumed: Resumed<S::File>,
+        boot: &str,
+        now: Stamp,
+    ) -> Writer<S> {
+        let Resumed { segment, hashes, upper, tree, clients } = resumed;
+        Writer {
+            store,
+            key,
+            composer: Composer::new(boot),
+            segment,
+            hashes,
+            upper,
+            durable: tree.size(),
+            tree,
+            limit: SEGMENT,
+            signed: checkpoint.size,
+            note,
+            signed_at: now.boottime_ns,
+            clients,
+            stopped: false,
+        }
+    }
+
+    /// Sets after how many bytes a segment is left for the next one; 64 MiB at first.
+    pub fn limit_segments(&mut self, bytes: u64) {
+        self.limit = bytes;
     }
 
     /// Takes an entry. It is neither durable nor visible to readers before [`Writer::sync`].
     ///
     /// # Errors
     /// [`Error::Full`] and [`Error::Entry`]: nothing was taken. [`Error::Stopped`], I/O.
-    pub fn append(&mut self, _entry: &Entry<'_>, _now: Stamp) -> Result<Appended, Error> {
-        Err(Error::Stopped)
+    pub fn append(&mut self, entry: &Entry<'_>, now: Stamp) -> Result<Appended, Error> {
+        self.guard(|writer| writer.take(entry, now))
     }
 
     /// Makes all that was taken durable and says how long the trail is now: every leaf below
     /// may be acknowledged.
     ///
     /// # Errors
-    /// [`Error::Full`]: what was taken may become durable by a later call. [`Error::Stopped`]
-    /// after any other failure, which is never tried again on the same file.
+    /// [`Error::Full`]: what was taken may become durable by a later call. Any other failure
+    /// is never tried again on the same file: [`Error::Stopped`] ever after.
     pub fn sync(&mut self) -> Result<LeafIndex, Error> {
-        Err(Error::Stopped)
+        self.guard(Writer::make_durable)
     }
 
-    /// Leaves that are durable.
-    #[must_use]
-    pub fn durable(&self) -> LeafIndex {
-        LeafIndex(0)
-    }
-
-    /// The index that the next leaf will have.
-    #[must_use]
-    pub fn next_leaf(&self) -> LeafIndex {
-        LeafIndex(0)
-    }
-
-    /// The last number that a client has used, as far as this trail remembers.
-    #[must_use]
-    pub fn seen(&self, _client: &str) -> Option<u64> {
-        None
-    }
-
-    /// When, in nanoseconds since boot, [`Writer::checkpoint`] has something to do.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<u64> {
-        None
-    }
-
-    /// Signs what has become durable since the last checkpoint, if a second has passed since
+    /// Signs what was taken since the last checkpoint, if a second has passed since then
     /// (and syncs first). Gives the new checkpoint, for the sinks.
     ///
     /// # Errors
     /// As [`Writer::sync`].
-    pub fn checkpoint(&mut self, _now: Stamp) -> Result<Option<&str>, Error> {
-        Err(Error::Stopped)
-    }
-
-    /// The last checkpoint, a signed note.
-    #[must_use]
-    pub fn latest_checkpoint(&self) -> &str {
-        ""
-    }
-
-    /// The trail's public key.
-    #[must_use]
-    pub fn public_key(&self) -> &PublicKey {
-        &self.public
+    pub fn checkpoint(&mut self, now: Stamp) -> Result<Option<&str>, Error> {
+        if self.poll_timeout().is_none_or(|due| now.boottime_ns < due) {
+            return Ok(None);
+        }
+        self.guard(|writer| writer.sign(now))?;
+        Ok(Some(&self.note))
     }
 
     /// Syncs, signs and closes. A closed trail ends exactly at its checkpoint. Gives that.
     ///
     /// # Errors
     /// As [`Writer::sync`]; the trail then stays open and will be recovered.
-    pub fn close(self, _now: Stamp) -> Result<String, Error> {
-        Err(Error::Stopped)
+    pub fn close(mut self, now: Stamp) -> Result<String, Error> {
+        self.guard(|writer| {
+            writer.sign(now)?;
+            let (open, root) = (Path::new(layout::OPEN), Path::new(""));
+            writer.store.remove(open).map_err(Error::io("remove", open))?;
+            writer.store.sync_dir(root).map_err(Error::io("sync", root))
+        })?;
+        Ok(self.note)
+    }
+
+    /// Leaves that are durable.
+    #[must_use]
+    pub fn durable(&self) -> LeafIndex {
+        LeafIndex(self.durable)
+    }
+
+    /// The index that the next leaf will have.
+    #[must_use]
+    pub fn next_leaf(&self) -> LeafIndex {
+        LeafIndex(self.tree.size())
+    }
+
+    /// The last number that a client has used, as far as this trail remembers: at most
+    /// 4,096 clients, after an opening those of the last two
+    /// segments.
+    #[must_use]
+    pub fn seen(&self, client: &str) -> Option<u64> {
+        self.clients.seen(client)
+    }
+
+    /// When, in nanoseconds since boot, [`Writer::checkpoint`] has something to do.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<u64> {
+        (self.tree.size() > self.signed).then_some(self.signed_at.saturating_add(PERIOD))
+    }
+
+    /// The last checkpoint, a signed note.
+    #[must_use]
+    pub fn latest_checkpoint(&self) -> &str {
+        &self.note
+    }
+
+    /// The trail's public key.
+    #[must_use]
+    pub fn public_key(&self) -> &PublicKey {
+        self.key.public()
+    }
+
+    fn guard<T>(
+        &mut self,
+        work: impl FnOnce(&mut Writer<S>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        if self.stopped {
+            return Err(Error::Stopped);
+        }
+        let done = work(self);
+        self.stopped = match &done {
+            Ok(_) | Err(Error::Full { .. } | Error::Entry(_)) => false,
+            Err(_) => true,
+        };
+        done
+    }
+
+    fn take(&mut self, entry: &Entry<'_>, now: Stamp) -> Result<Appended, Error> {
+        if let Some(Ticket { client, seq }) = entry.ticket
+            && self.clients.seen(client).is_some_and(|seen| seq <= seen)
+        {
+            return Ok(Appended::Known);
+        }
+        let first = self.tree.size();
+        if first.is_multiple_of(TILE) && self.segment.len() >= self.limit {
+            self.rotate()?;
+        }
+        self.segment.relieve()?;
+        self.hashes.relieve()?;
+        self.upper.relieve()?;
+
+        let start = self.segment.pending.len();
+        let composed = self.composer.compose(&mut self.segment.pending, entry, first, now);
+        // What is written is what will be read back, or it is not written.
+        let framed = composed.and_then(|()| count(&self.segment.pending[start..], first));
+        if let Err(error) = framed {
+            self.segment.pending.truncate(start);
+            return Err(error);
+        }
+        let mut at = start;
+        while let Frame::Whole { len, .. } = frame(&self.segment.pending[at..]) {
+            let hash = leaf_hash(&self.segment.pending[at..at + len]);
+            self.hashes.pending.extend_from_slice(&hash);
+            if let Some(tile) = self.tree.push(hash) {
+                self.upper.pending.extend_from_slice(&tile);
+            }
+            at += len;
+        }
+        if let Some(Ticket { client, seq }) = entry.ticket {
+            self.clients.note(client, seq, first);
+        }
+        Ok(Appended::New(LeafIndex(first)))
+    }
+
+    fn make_durable(&mut self) -> Result<LeafIndex, Error> {
+        if self.durable < self.tree.size() {
+            self.segment.sync()?;
+            self.durable = self.tree.size();
+        }
+        Ok(LeafIndex(self.durable))
+    }
+
+    /// Leaves the segment, which is durable from its first to its last byte before there is a
+    /// next one: so a crash can only ever tear the last.
+    fn rotate(&mut self) -> Result<(), Error> {
+        self.make_durable()?;
+        self.hashes.sync()?;
+        let first = LeafIndex(self.tree.size());
+        let hashes = Growing::create(&self.store, layout::leaf_hashes(first))?;
+        let segment = Growing::create(&self.store, layout::segment(first))?;
+        let directory = Path::new(layout::SEGMENTS);
+        self.store.sync_dir(directory).map_err(Error::io("sync", directory))?;
+        (self.segment, self.hashes) = (segment, hashes);
+        Ok(())
+    }
+
+    pub(crate) fn sign(&mut self, now: Stamp) -> Result<(), Error> {
+        self.make_durable()?;
+        if self.signed < self.tree.size() {
+            self.hashes.sync()?;
+            self.upper.sync()?;
+            let note = Checkpoint::of(self.key.public().name(), &self.tree).sign(&self.key);
+            replace(&self.store, Path::new(layout::CHECKPOINT), note.as_bytes(), Mode::Public)?;
+            self.signed = self.tree.size();
+            self.note = note;
+        }
+        self.signed_at = now.boottime_ns;
+        Ok(())
+    }
+
+    pub(crate) fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// The segment got its name.
+    pub(crate) fn named(&mut self, segment: std::path::PathBuf) {
+        self.segment.path = segment;
+    }
+}
+
+/// Leaves in `bytes`, all whole and in their places.
+fn count(bytes: &[u8], first: u64) -> Result<u64, Error> {
+    let mut at = 0;
+    let mut next = first;
+    while at < bytes.len() {
+        let Frame::Whole { len, tail } = frame(&bytes[at..]) else {
+            return Err(Error::Entry("what it would be stored as is not a leaf".to_owned()));
+        };
+        if tail.index != next || (at + len < bytes.len()) != tail.more {
+            return Err(Error::Entry("a line of it would end a leaf".to_owned()));
+        }
+        at += len;
+        next += 1;
+    }
+    Ok(next - first)
+}
+
+/// The last number of each client.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Clients {
+    last: HashMap<String, (u64, u64)>,
+}
+
+impl Clients {
+    /// As many are remembered; the one that has not appended for longest is forgotten first.
+    pub(crate) const MOST: usize = 4096;
+
+    pub(crate) fn seen(&self, client: &str) -> Option<u64> {
+        self.last.get(client).map(|&(seq, _)| seq)
+    }
+
+    pub(crate) fn note(&mut self, client: &str, seq: u64, leaf: u64) {
+        if let Some(last) = self.last.get_mut(client) {
+            *last = (seq, leaf);
+            return;
+        }
+        if self.last.len() == Clients::MOST {
+            let oldest = self.last.iter().min_by_key(|(_, (_, leaf))| *leaf);
+            if let Some(oldest) = oldest.map(|(client, _)| client.clone()) {
+                self.last.remove(&oldest);
+            }
+        }
+        self.last.insert(client.to_owned(), (seq, leaf));
     }
 }

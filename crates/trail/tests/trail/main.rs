@@ -1,0 +1,4 @@
+//! The trail through its front door.
+
+mod basics;
+mod kit;
