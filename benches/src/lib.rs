@@ -1,11 +1,11 @@
 //! A small bench harness: contestants run in turn, medians, and ratios to the first of them.
 //!
-//! A bench is one program in `src/bin`: it makes its input, calls
+//! A bench is one program in `src/bin`: it makes its input and calls
 //! [`Bench::contest`] for each group of contestants that do the same job.
-//! Contestants of a group take turns, so that a
-//! busy machine slows all of them; every result is consumed, and all of a group
-//! must give the same one. Put the peer first: the others are told as multiples
-//! of its speed.
+//! Contestants of a group take turns, so that a busy machine slows all of them;
+//! every result is consumed, and all of a group must give the same one. The peer
+//! comes first: the others are told as multiples of its speed. What the machine
+//! itself allows (reading the bytes and doing nothing) is a contestant too.
 //!
 //! ```no_run
 //! let mut bench = benches::Bench::from_args("sum");

@@ -124,3 +124,51 @@ impl Work<'_> {
         }
     }
 }
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+    use crate::{SaltPosition, sha256::INITIAL_256};
+
+    /// Also the combinations of other CPUs, such as wide lanes without SHA instructions.
+    #[test]
+    fn any_set_of_kernels_gives_the_same_digests() {
+        let data: Vec<u8> = (0..40u32 * 700).flat_map(|i| (i * i).to_le_bytes()).collect();
+        let hash = |engine, block_size, count| {
+            let salted = Salted::new(INITIAL_256, &data[..40], SaltPosition::Before, engine);
+            let mut out = vec![0; count * 32];
+            salted.hash(&data[..count * block_size], block_size, 32, &mut out);
+            out
+        };
+        let sixteen = [None, Avx512::detect()];
+        let eight = [None, Avx2::detect()];
+        let sha_ni = [None, ShaNi::detect()];
+        for (kernel, detected) in [
+            ("AVX-512", sixteen[1].is_some()),
+            ("AVX2", eight[1].is_some()),
+            ("SHA-NI", sha_ni[1].is_some()),
+        ] {
+            if !detected {
+                eprintln!("SKIPPED: any_set_of_kernels_gives_the_same_digests: no {kernel}");
+            }
+        }
+        for block_size in [1, 23, 24, 512, 2800] {
+            for count in 0..=40 {
+                let want = hash(Engine::default(), block_size, count);
+                for choice in 0..16 {
+                    let bit = |bit: usize| choice >> bit & 1;
+                    let engine = Engine {
+                        sixteen: sixteen[bit(0)],
+                        eight: eight[bit(1)],
+                        two: sha_ni[bit(2)],
+                        one: sha_ni[bit(3)],
+                    };
+                    assert!(
+                        hash(engine, block_size, count) == want,
+                        "choice {choice:04b}, {count} blocks of {block_size} bytes"
+                    );
+                }
+            }
+        }
+    }
+}
