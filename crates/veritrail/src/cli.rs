@@ -24,6 +24,9 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Verity(Box<verbs::verity::VerityArgs>),
+    /// Tamper-evident trails: verify, prove, check-proof, checkpoint, import, export
+    #[command(subcommand)]
+    Trail(verbs::trail::Verb),
     Doctor(verbs::doctor::DoctorArgs),
     Completions(verbs::completions::CompletionsArgs),
     Man(verbs::completions::ManArgs),
@@ -111,6 +114,7 @@ impl Command {
     pub(crate) fn run(&self, out: &mut dyn Write) -> Result<Outcome, Failure> {
         match &self.verb {
             Verb::Verity(args) => args.run(self.called_as, out, &mut verbs::verity::NoRecords),
+            Verb::Trail(verb) => verb.run(out),
             Verb::Doctor(args) => verbs::doctor::run(args, out),
             Verb::Completions(args) => verbs::completions::completions(args, out),
             Verb::Man(args) => verbs::completions::man(args),

@@ -1,6 +1,8 @@
 //! The veritrail binary: wires the crates together, one file per verb.
 
 mod cli;
+mod clock;
+mod config;
 mod json;
 mod outcome;
 mod verbs;

@@ -23,8 +23,9 @@ mod pack;
 mod socket;
 
 use std::collections::VecDeque;
+use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -33,10 +34,36 @@ use std::time::{Duration, Instant};
 use outbox::Outbox;
 
 use crate::sinks::Sink;
-use crate::{Entry, Error, Stamp, layout};
+use crate::{Disk, Entry, Error, PublicKey, Stamp, layout};
 
 pub use frame::{Frame, FrameError, Refusal};
 pub use pack::{PackError, Unpacked, pack};
+
+/// How long a process of one verb waits where nothing moves.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Makes a trail in `dir` unless there is one; its public key if it was made. Of several
+/// processes that do this at once, one makes it.
+///
+/// # Errors
+/// As [`create`](crate::create).
+pub fn create(dir: &Path, host: &str) -> Result<Option<PublicKey>, Error> {
+    let exists = || dir.join(layout::ID).exists();
+    if exists() {
+        return Ok(None);
+    }
+    let made = DirBuilder::new().recursive(true).mode(0o750).create(dir);
+    made.map_err(Error::io("make", Path::new(".")))?;
+    let held = std::fs::File::open(dir).and_then(|held| {
+        rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive)?;
+        Ok(held)
+    });
+    let _held = held.map_err(Error::io("lock", Path::new(".")))?;
+    if exists() {
+        return Ok(None);
+    }
+    crate::create(&Disk::new(dir), host).map(Some)
+}
 
 /// How a door is opened.
 #[derive(Clone, Debug)]
