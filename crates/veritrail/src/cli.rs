@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 
 use crate::outcome::{Failure, Kind, Outcome};
 use crate::verbs;
+use crate::verbs::search::{Clock, Manner};
 
 /// Every integrity violation, caught where it happens and recorded so that it can be trusted
 #[derive(Debug, Parser)]
@@ -24,6 +25,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Verity(Box<verbs::verity::VerityArgs>),
+    Search(Box<verbs::search::Arguments>),
     /// Tamper-evident trails: verify, prove, check-proof, checkpoint, import, export
     #[command(subcommand)]
     Trail(verbs::trail::Verb),
@@ -73,16 +75,17 @@ impl Called {
                 Called::Veritysetup,
                 Some(ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::InvalidInput),
             ) => 4,
-            (Called::Veritysetup, _) => 1,
-            _ => failure.kind.code(),
+            // ausearch has one status for all that is not an event.
+            (Called::Veritysetup | Called::Ausearch, _) => 1,
+            (Called::Veritrail, _) => failure.kind.code(),
         }
     }
 
     /// The exit status for a command line that cannot be understood.
     fn usage_code(self) -> u8 {
         match self {
-            Called::Veritysetup => 1,
-            _ => Kind::Usage.code(),
+            Called::Veritysetup | Called::Ausearch => 1,
+            Called::Veritrail => Kind::Usage.code(),
         }
     }
 }
@@ -99,6 +102,9 @@ pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Command, ExitCode> {
     if let Some(verb) = under_verb {
         args.insert(1, verb.into());
     }
+    if args.get(1).is_some_and(|verb| verb == "search") {
+        verbs::search::spell_out(&mut args[2..]);
+    }
     match Cli::try_parse_from(args) {
         Ok(cli) => Ok(Command { verb: cli.verb, called_as }),
         Err(error) => {
@@ -114,6 +120,13 @@ impl Command {
     pub(crate) fn run(&self, out: &mut dyn Write) -> Result<Outcome, Failure> {
         match &self.verb {
             Verb::Verity(args) => args.run(self.called_as, out, &mut verbs::verity::NoRecords),
+            Verb::Search(args) => {
+                let manner = match self.called_as {
+                    Called::Ausearch => Manner::Ausearch,
+                    Called::Veritrail | Called::Veritysetup => Manner::Own,
+                };
+                args.run(manner, &Clock::read(), out)
+            }
             Verb::Trail(verb) => verb.run(out),
             Verb::Doctor(args) => verbs::doctor::run(args, out),
             Verb::Completions(args) => verbs::completions::completions(args, out),

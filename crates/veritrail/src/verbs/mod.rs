@@ -3,5 +3,6 @@
 
 pub(crate) mod completions;
 pub(crate) mod doctor;
+pub(crate) mod search;
 pub(crate) mod trail;
 pub(crate) mod verity;

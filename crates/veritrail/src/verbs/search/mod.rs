@@ -1,0 +1,93 @@
+//! `veritrail search`, and `ausearch` through a link of that name.
+
+mod args;
+mod criteria;
+mod filter;
+mod needle;
+mod output;
+mod scan;
+mod source;
+mod time;
+
+use std::io::{self, Write};
+
+pub(crate) use args::{Arguments, spell_out};
+pub(crate) use time::Clock;
+
+use crate::outcome::{Failure, Kind, Outcome};
+use output::Printer;
+use scan::{Next, ReadError, Stopped, Tally};
+
+/// Under which name the search was called, which decides what ausearch's users rely on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// As `veritrail search`.
+    Own,
+    /// As `ausearch`: its default log, its order of records.
+    Ausearch,
+}
+
+impl Arguments {
+    /// Does it.
+    pub(crate) fn run(
+        &self,
+        manner: Manner,
+        clock: &Clock,
+        out: &mut dyn Write,
+    ) -> Result<Outcome, Failure> {
+        let format = self.output().map_err(|why| Failure::new(Kind::Usage, why))?;
+        let query = self.query(clock)?;
+        let parts = self.parts(manner)?;
+        let mut found = false;
+        let zone = clock.zone().clone();
+        let mut printer = Printer::new(out, format, zone, manner, self.line_buffered);
+        let tally = scan::scan(parts, &query, self.eoe_timeout, |event| {
+            found = true;
+            printer.print(event)?;
+            Ok(if self.just_one { Next::Stop } else { Next::Continue })
+        });
+        let tally = tally.map_err(|stopped: Stopped<io::Error>| match stopped {
+            Stopped::Read(error) => error.into(),
+            Stopped::Receiver(error) => Failure::from(error),
+        })?;
+        report(&tally);
+        if tally.records == 0 && tally.unreadable > 0 {
+            return Err(Failure::new(Kind::Unusable, "the input is not an audit log").hint(
+                "audit logs have lines like `type=DM_EVENT msg=audit(1677619463.786:1074): ...`",
+            ));
+        }
+        if found {
+            return Ok(Outcome::Good);
+        }
+        if format != args::Format::Raw {
+            // Nobody is left to tell if standard error is gone.
+            let _ = writeln!(io::stderr(), "<no matches>");
+        }
+        Ok(Outcome::No)
+    }
+}
+
+/// Says what could not be searched.
+fn report(tally: &Tally) {
+    if let Some(first) = &tally.first {
+        let (lines, are) = match tally.unreadable {
+            1 => ("line", "is no record"),
+            _ => ("lines", "are no records"),
+        };
+        let _ = writeln!(
+            io::stderr(),
+            "veritrail: {} {lines} {are}; the first is in {}, at byte {}: {}",
+            tally.unreadable,
+            first.part,
+            first.byte,
+            first.error,
+        );
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Failure {
+        Failure::new(Kind::Io, format!("cannot read {} to its end", error.part))
+            .because(error.source)
+    }
+}
