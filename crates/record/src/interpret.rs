@@ -31,7 +31,7 @@ mod text;
 mod walk;
 
 use class::Class;
-use number::{TooBig, unsigned, unsigned32};
+use number::{TooBig, signed, unsigned, unsigned32};
 use scalar::{Unknown, put, word};
 
 /// Names of users and groups. The binary asks the host; [`Numeric`] knows none.
@@ -328,9 +328,10 @@ impl<'n> Interpreter<'n> {
             // The kernel prints the flags of OPENAT2 in octal, those of MQ_OPEN in hex.
             Class::OpenFlags => {
                 let base = if of.kind == RecordType::OPENAT2 { 8 } else { 16 };
-                scalar::open_flags(value, base, out)?;
+                scalar::open_flags(unsigned32(value, base)?, of.context.machine, value, out);
             }
             Class::MmapFlags => scalar::mmap_flags(value, out)?,
+            Class::LookupFlags => scalar::lookup_flags(value, out)?,
             Class::Resolve => scalar::resolve(value, out)?,
             Class::Ioctl => scalar::ioctl(value, out)?,
             Class::Fanotify => scalar::fanotify(value, out)?,
@@ -343,7 +344,7 @@ impl<'n> Interpreter<'n> {
                 out,
             ),
             Class::Promiscuous => {
-                word(if unsigned(value, 10)? == 0 { "no" } else { "yes" }, out);
+                word(if signed(value, 10)? == 0 { "no" } else { "yes" }, out);
             }
             Class::Multicast => word(
                 if unsigned(value, 16)? == 1 { "audit-netlink-multicast" } else { "audit-none" },

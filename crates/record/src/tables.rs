@@ -44,6 +44,7 @@ mod tests {
             ("ioctl", file::IOCTL),
             ("ipc", file::IPC_CALLS),
             ("lists", file::LISTS),
+            ("lookup", file::LOOKUP_FLAGS),
             ("mmap", file::MMAP_FLAGS),
             ("mount", file::MOUNT_FLAGS),
             ("open", file::OPEN_FLAGS),

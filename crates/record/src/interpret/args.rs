@@ -1,6 +1,6 @@
 //! Arguments of system calls, `a0=` to `a3=`, always hexadecimal without prefix.
 
-use super::number::{TooBig, low, unsigned, unsigned32};
+use super::number::{TooBig, low, signed, unsigned, unsigned32};
 use super::scalar::{self, word};
 use super::{EventContext, Names};
 use crate::tables::{Named, file, name_of, net, process};
@@ -43,7 +43,9 @@ pub(super) fn argument(
         Meaning::Signal => scalar::signal(value, 16, out)?,
         Meaning::Mode => scalar::mode(unsigned32(value, 16)?, out),
         Meaning::ShortMode => scalar::short_mode(unsigned32(value, 16)?, out),
-        Meaning::OpenFlags => scalar::open_flags(value, 16, out)?,
+        Meaning::OpenFlags => {
+            scalar::open_flags(unsigned32(value, 16)?, context.machine, value, out);
+        }
         Meaning::MmapFlags => scalar::mmap_flags(value, out)?,
         Meaning::Prot { grows } => prot(value, grows, out)?,
         Meaning::Access => access(value, out)?,
@@ -71,6 +73,7 @@ pub(super) fn argument(
         },
         Meaning::Ioctl => scalar::ioctl(value, out)?,
         Meaning::Level => level(value, out)?,
+        Meaning::SocketCall => socket_call(value, out)?,
         Meaning::Status => match value {
             b"0" => word("EXIT_SUCCESS", out),
             b"1" => word("EXIT_FAILURE", out),
@@ -114,6 +117,7 @@ enum Meaning {
     Epoll,
     Ioctl,
     Level,
+    SocketCall,
     Status,
     Descriptor,
 }
@@ -142,12 +146,12 @@ fn first(call: &str) -> Meaning {
         "personality" => Meaning::Personality,
         "ptrace" => Meaning::Name(process::PTRACE, U::hex("ptrace")),
         "prctl" => Meaning::Name(process::PRCTL, U::hex("prctl-option")),
-        "unshare" => Meaning::CloneFlags,
+        "clone" | "unshare" => Meaning::CloneFlags,
         "getrlimit" | "setrlimit" => Meaning::Name(process::RLIMITS, U::hex("rlimit")),
         "setuid" | "setreuid" | "setresuid" | "setfsuid" => Meaning::User,
         "setgid" | "setregid" | "setresgid" | "setfsgid" => Meaning::Group,
         "socket" => Meaning::Name(net::FAMILIES, U::hex("family")),
-        "socketcall" => Meaning::Name(net::SOCKET_CALLS, U::bare("socketcall")),
+        "socketcall" => Meaning::SocketCall,
         "bpf" => Meaning::Name(process::BPF, U::bare("bpf-cmd")),
         _ if call.starts_with("exit") => Meaning::Status,
         _ => Meaning::Unknown,
@@ -215,7 +219,6 @@ fn third(call: &str, context: &EventContext) -> Meaning {
         "readlinkat" | "linkat" => Meaning::DirFd,
         _ if call.starts_with("renameat") => Meaning::DirFd,
         "lseek" => Meaning::Byte(file::SEEK, U::bare("whence")),
-        "clone" | "clone2" => Meaning::CloneFlags,
         "tgkill" => Meaning::Signal,
         _ => Meaning::Unknown,
     }
@@ -311,6 +314,14 @@ fn level(value: &[u8], out: &mut Vec<u8>) -> Result<(), TooBig> {
         word(name, out);
     } else {
         scalar::unknown(scalar::Unknown::hex("sockopt-level"), value, out);
+    }
+    Ok(())
+}
+
+fn socket_call(value: &[u8], out: &mut Vec<u8>) -> Result<(), TooBig> {
+    match name_of(net::SOCKET_CALLS, low(signed(value, 16)?.cast_unsigned())) {
+        Some(name) => word(name, out),
+        None => scalar::unknown(scalar::Unknown::bare("socketcall"), value, out),
     }
     Ok(())
 }

@@ -67,6 +67,8 @@ pub enum Class {
     OpenFlags,
     /// Flags of `mmap`.
     MmapFlags,
+    /// Flags of a path lookup.
+    LookupFlags,
     /// Flags of `openat2`.
     Resolve,
     /// A request of `ioctl`.
@@ -110,7 +112,7 @@ impl Class {
                     value.first() == Some(&b'"') || value.iter().all(u8::is_ascii_hexdigit);
                 return if encoded { Class::Text } else { Class::Plain };
             }
-            (RecordType::PATH, b"flags") => return Class::Plain,
+            (RecordType::PATH, b"flags") => return Class::LookupFlags,
             (RecordType::MQ_OPEN, b"mode") => return Class::ShortMode,
             (RecordType::CRYPTO_KEY_USER, b"fp") => return Class::Plain,
             (RecordType::ADD_GROUP | RecordType::GRP_MGMT | RecordType::DEL_GROUP, b"id") => {

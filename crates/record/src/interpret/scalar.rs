@@ -4,6 +4,7 @@ use std::io::Write;
 
 use super::Names;
 use super::number::{TooBig, low, signed, unsigned, unsigned32};
+use crate::tables::syscall::Machine;
 use crate::tables::{Named, errno, file, name_of, process};
 
 /// How a number without a name is shown: `unknown-WHAT(VALUE)`.
@@ -121,7 +122,7 @@ fn error(number: u32, out: &mut Vec<u8>) {
 
 pub(super) fn perm(value: &[u8], out: &mut Vec<u8>) -> Result<(), TooBig> {
     const NAMES: [(u32, &str); 4] = [(4, "read"), (2, "write"), (1, "exec"), (8, "attr")];
-    let bits = unsigned32(value, 10)?;
+    let bits = low(signed(value, 10)?.cast_unsigned());
     // The kernel treats nothing as everything.
     let bits = if bits == 0 { 0xf } else { bits };
     let mut any = false;
@@ -216,8 +217,12 @@ pub(super) fn capabilities(value: &[u8], out: &mut Vec<u8>) -> Result<(), TooBig
     Ok(())
 }
 
-pub(super) fn open_flags(value: &[u8], base: u32, out: &mut Vec<u8>) -> Result<(), TooBig> {
-    let bits = unsigned32(value, base)?;
+/// The flags of `open` that `bits` (read from `value`) are on `machine`.
+pub(super) fn open_flags(bits: u32, machine: Option<Machine>, value: &[u8], out: &mut Vec<u8>) {
+    let bits = match machine {
+        Some(Machine::Arm | Machine::Aarch64) => open_bits_of_arm(bits),
+        _ => bits,
+    };
     let read_only = bits & 3 == 0;
     if read_only {
         word("O_RDONLY", out);
@@ -229,7 +234,23 @@ pub(super) fn open_flags(value: &[u8], base: u32, out: &mut Vec<u8>) -> Result<(
         word("0x", out);
         out.extend_from_slice(value);
     }
-    Ok(())
+}
+
+/// Arm has four flags in other places: `O_DIRECTORY` 040000, `O_NOFOLLOW`
+/// 0100000, `O_DIRECT` 0200000, `O_LARGEFILE` 0400000.
+fn open_bits_of_arm(bits: u32) -> u32 {
+    const MOVED: [(u32, u32); 4] = [
+        (0o40_000, 0o200_000),
+        (0o100_000, 0o400_000),
+        (0o200_000, 0o40_000),
+        (0o400_000, 0o100_000),
+    ];
+    MOVED.iter().fold(
+        bits & !0o740_000,
+        |sum, (arm, common)| {
+            if bits & arm != 0 { sum | common } else { sum }
+        },
+    )
 }
 
 pub(super) fn mmap_flags(value: &[u8], out: &mut Vec<u8>) -> Result<(), TooBig> {
@@ -250,6 +271,18 @@ pub(super) fn mmap_flags(value: &[u8], out: &mut Vec<u8>) -> Result<(), TooBig> 
 
 pub(super) fn resolve(value: &[u8], out: &mut Vec<u8>) -> Result<(), TooBig> {
     if !flags(file::RESOLVE, low(unsigned(value, 16)?), b"|", out) {
+        word("0x", out);
+        out.extend_from_slice(value);
+    }
+    Ok(())
+}
+
+/// Flags of a path lookup, which the first kernels with audit logged.
+pub(super) fn lookup_flags(value: &[u8], out: &mut Vec<u8>) -> Result<(), TooBig> {
+    let bits = unsigned32(value, 16)?;
+    if bits == 0 {
+        word("none", out);
+    } else if !flags(file::LOOKUP_FLAGS, bits, b",", out) {
         word("0x", out);
         out.extend_from_slice(value);
     }

@@ -20,15 +20,11 @@ pub(super) fn text(value: &[u8], out: &mut Vec<u8>) {
 /// As [`text`], with the NULs between arguments shown as blanks.
 pub(super) fn proctitle(value: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
-    if is_hex(value) {
-        unhex(value, out);
-        for byte in &mut out[start..] {
-            if *byte == 0 {
-                *byte = b' ';
-            }
+    text(value, out);
+    for byte in &mut out[start..] {
+        if *byte == 0 {
+            *byte = b' ';
         }
-    } else {
-        text(value, out);
     }
 }
 

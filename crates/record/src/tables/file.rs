@@ -61,6 +61,11 @@ named! {
     LISTS: {
         0 user, 1 task, 4 exit, 5 exclude, 6 filesystem, 7 io_uring,
     }
+    /// Flags of a path lookup.
+    LOOKUP_FLAGS: {
+        0x1 follow, 0x2 directory, 0x4 continue, 0x10 parent, 0x20 noalt, 0x40 atomic, 0x100 open,
+        0x200 create, 0x400 access,
+    }
     /// Flags of `mmap`.
     MMAP_FLAGS: {
         0x1 MAP_SHARED, 0x2 MAP_PRIVATE, 0x10 MAP_FIXED, 0x20 MAP_ANONYMOUS, 0x40 MAP_32BIT,
