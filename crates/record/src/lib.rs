@@ -9,6 +9,7 @@ pub mod interpret;
 pub mod line;
 pub mod names;
 pub mod place;
+mod scan;
 pub mod stored;
 pub mod tables;
 pub mod units;

@@ -338,17 +338,10 @@ fn header(text: &[u8], start: usize) -> Result<(EventId, usize), LineError> {
         }
     };
     let mut at = start + b"audit(".len();
-    let from = at;
-    let mut seconds = 0u64;
-    while let Some(digit) = digit_at(text, at) {
-        let Some(more) = seconds.checked_mul(10).and_then(|s| s.checked_add(u64::from(digit)))
-        else {
-            return fail(LineErrorKind::Stamp, at);
-        };
-        seconds = more;
-        at += 1;
-    }
-    if at == from || text.get(at) != Some(&b'.') {
+    let (seconds, end) = number(text, at);
+    let Some(seconds) = seconds else { return fail(LineErrorKind::Stamp, end) };
+    at = end;
+    if text.get(at) != Some(&b'.') {
         return fail(LineErrorKind::Stamp, at);
     }
     let mut millis = 0u64;
@@ -363,18 +356,12 @@ fn header(text: &[u8], start: usize) -> Result<(EventId, usize), LineError> {
     if text.get(at) != Some(&b':') {
         return fail(LineErrorKind::Stamp, at);
     }
-    at += 1;
-    let from = at;
-    let mut serial = 0u32;
-    while let Some(digit) = digit_at(text, at) {
-        let Some(more) = serial.checked_mul(10).and_then(|s| s.checked_add(u32::from(digit)))
-        else {
-            return fail(LineErrorKind::Serial, at);
-        };
-        serial = more;
-        at += 1;
-    }
-    if at == from || text.get(at) != Some(&b')') {
+    let (serial, end) = number(text, at + 1);
+    at = end;
+    let Some(serial) = serial.and_then(|serial| u32::try_from(serial).ok()) else {
+        return fail(LineErrorKind::Serial, at);
+    };
+    if text.get(at) != Some(&b')') {
         return fail(LineErrorKind::Serial, at);
     }
     match text.get(at + 1) {
@@ -389,6 +376,46 @@ fn header(text: &[u8], start: usize) -> Result<(EventId, usize), LineError> {
         at += 1;
     }
     Ok((EventId { millis, serial }, at))
+}
+
+/// The decimal number at `at`, `None` if there is none or it is no u64; and where
+/// its digits end.
+#[inline]
+fn number(text: &[u8], at: usize) -> (Option<u64>, usize) {
+    let (mut end, mut sum) = match text.get(at..).and_then(|rest| rest.first_chunk()) {
+        Some(eight) => eight_digits(*eight).map_or((at, 0), |sum| (at + 8, sum)),
+        None => (at, 0),
+    };
+    // Nineteen digits cannot overflow.
+    while end < text.len().min(at + 19) {
+        let digit = text[end].wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        sum = sum * 10 + u64::from(digit);
+        end += 1;
+    }
+    let mut sum = (end > at).then_some(sum);
+    while let Some(digit) = digit_at(text, end) {
+        sum = sum.and_then(|s| s.checked_mul(10)?.checked_add(u64::from(digit)));
+        end += 1;
+    }
+    (sum, end)
+}
+
+/// The number that eight digits are: pairs, then fours, then all, each step in one
+/// multiplication.
+#[inline]
+fn eight_digits(text: [u8; 8]) -> Option<u64> {
+    let text = u64::from_le_bytes(text);
+    let digits = text.wrapping_sub(0x3030_3030_3030_3030);
+    // A byte below `0` or above `9` leaves a high bit in one of the two.
+    if (digits | digits.wrapping_add(0x7676_7676_7676_7676)) & 0x8080_8080_8080_8080 != 0 {
+        return None;
+    }
+    let pairs = (digits * 10 + (digits >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
+    Some((fours * 10_000 + (fours >> 32)) & 0xffff_ffff)
 }
 
 fn digit_at(text: &[u8], at: usize) -> Option<u8> {

@@ -362,14 +362,19 @@ static BY_NAME: [u16; SLOTS] = {
     slots
 };
 
+/// Spreads the names well enough; a few bytes cost less than all of them.
 const fn hash(name: &[u8]) -> usize {
-    let mut sum = 0u32;
-    let mut at = 0;
-    while at < name.len() {
-        sum = sum.wrapping_mul(31).wrapping_add(name[at] as u32);
-        at += 1;
+    let len = name.len();
+    if len == 0 {
+        return 0;
     }
-    (sum ^ (sum >> 10)) as usize % SLOTS
+    let sum = len * 5
+        + name[0] as usize * 17
+        + name[len / 3] as usize * 61
+        + name[len / 2] as usize * 131
+        + name[len - 1] as usize * 337
+        + name[len - 1 - len / 5] as usize * 251;
+    (sum ^ (sum >> 9)) % SLOTS
 }
 
 /// The longest name there is; longer texts are no names.
@@ -432,5 +437,34 @@ mod tests {
         ] {
             assert_eq!(RecordType::from_name(text), None, "{}", text.escape_ascii());
         }
+    }
+
+    #[test]
+    fn the_registry_in_docs_is_this_table() {
+        let page = include_str!("../../../docs/formats/names.md");
+        let first_cells = page.lines().filter_map(|line| {
+            let mut cells = line.strip_prefix("| ")?.split(" | ");
+            Some((cells.next()?, cells.next()?))
+        });
+        let (mut types, mut fields) = (Vec::new(), Vec::new());
+        for (name, second) in first_cells.filter(|(name, _)| *name != "name") {
+            match second.parse::<u16>() {
+                Ok(number) => types.push((number, name)),
+                Err(_) => fields.push(name),
+            }
+        }
+        let own: Vec<_> = TYPES.iter().copied().filter(|(n, _)| *n >= FIRST_OWN_TYPE).collect();
+        assert_eq!(types, own);
+        assert_eq!(fields, TAIL_NAMES);
+    }
+
+    #[test]
+    fn a_number_of_ours_is_nobodys() {
+        assert_eq!(RecordType::from_record(b"VT_GAP"), RecordType::VT_GAP);
+        assert_eq!(RecordType::from_record(b"CONTAINER_ID"), RecordType::CONTAINER_ID);
+        for text in [&b"2913"[..], b"UNKNOWN[2913]", b"unknown[2901]"] {
+            assert_eq!(RecordType::from_record(text), RecordType::UNNAMED);
+        }
+        assert_eq!(RecordType::from_record(b"UNKNOWN[1339]"), RecordType::DM_EVENT);
     }
 }

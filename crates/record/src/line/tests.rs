@@ -216,8 +216,8 @@ fn what_is_no_record_says_why_and_where() {
         ("type=SYSCALL msg=audit(x.000:5): ", Stamp, 23),
         ("type=SYSCALL msg=audit(-1.000:5): ", Stamp, 23),
         ("type=SYSCALL msg=audit(18446744073709551.616:5): ", Stamp, 44),
-        ("type=SYSCALL msg=audit(99999999999999999999.000:5): ", Stamp, 42),
-        ("type=SYSCALL msg=audit(1.000:4294967296): ", Serial, 38),
+        ("type=SYSCALL msg=audit(99999999999999999999.000:5): ", Stamp, 43),
+        ("type=SYSCALL msg=audit(1.000:4294967296): ", Serial, 39),
         ("type=SYSCALL msg=audit(1.000:): ", Serial, 29),
         ("type=SYSCALL msg=audit(1.000:5)x", Serial, 31),
         (
@@ -288,6 +288,14 @@ fn a_line_of_a_mebibyte() {
 }
 
 proptest! {
+    #[test]
+    fn a_number_is_what_its_digits_say(text in "[0-9]{0,25}[^0-9]?.{0,9}", eight: [u8; 8]) {
+        let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
+        prop_assert_eq!(number(text.as_bytes(), 0), (digits.parse().ok(), digits.len()));
+        let expected = std::str::from_utf8(&eight).ok().filter(|t| t.bytes().all(|b| b.is_ascii_digit()));
+        prop_assert_eq!(eight_digits(eight), expected.and_then(|t| t.parse().ok()));
+    }
+
     #[test]
     fn no_bytes_make_it_panic(raw: Vec<u8>, stored: bool) {
         let _ = Line::parse_as(&raw, stored);
