@@ -144,7 +144,10 @@ pub(crate) enum Step {
     Rest(&'static str),
 }
 
+const SMALLEST: usize = 16 << 10;
+/// Larger than a leaf, so that there is always room to read on.
 const CHUNK: usize = 1 << 20;
+const _: () = assert!(CHUNK > MOST_BYTES);
 
 impl<F: File> Leaves<F> {
     /// Begins at byte `offset`, which must be the beginning of a leaf.
@@ -171,6 +174,13 @@ impl<F: File> Leaves<F> {
                 return Ok(if cut { Step::Rest(CUT) } else { Step::End });
             }
         }
+    }
+
+    /// Stands before the leaf found last again.
+    pub(crate) fn back(&mut self) {
+        self.offset = self.start();
+        self.unread.start = self.found.start;
+        self.found = 0..0;
     }
 
     /// The bytes of the leaf found last.
@@ -205,7 +215,9 @@ impl<F: File> Leaves<F> {
         self.buffer.copy_within(self.unread.clone(), 0);
         self.unread = 0..self.unread.len();
         self.found = 0..0;
-        self.buffer.resize(CHUNK, 0);
+        // Small at first: most files that are followed have little to say.
+        let larger = (self.buffer.len() * 2).clamp(SMALLEST, CHUNK);
+        self.buffer.resize(larger, 0);
         let place = self.offset + self.unread.len() as u64;
         let n = self.file.read_at(place, &mut self.buffer[self.unread.end..])?;
         self.unread.end += n;

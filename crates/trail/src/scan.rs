@@ -82,7 +82,10 @@ impl<'s, S: Store> Scan<'s, S> {
                     self.next += 1;
                     return Ok(Found::Leaf { more });
                 }
-                Step::Leaf { .. } => return Ok(Found::Wrong("it says it is another leaf")),
+                Step::Leaf { .. } => {
+                    leaves.back();
+                    return Ok(Found::Wrong("it says it is another leaf"));
+                }
                 Step::Rest(what) if last => return Ok(Found::Rest(what)),
                 Step::Rest(what) => return Ok(Found::Wrong(what)),
                 Step::End if last => return Ok(Found::End),

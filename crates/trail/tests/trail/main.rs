@@ -3,4 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod basics;
+mod crash;
+mod kill;
 mod kit;
+mod outage;
+mod tamper;
