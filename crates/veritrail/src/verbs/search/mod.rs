@@ -16,7 +16,7 @@ pub(crate) use time::Clock;
 
 use crate::outcome::{Failure, Kind, Outcome};
 use output::Printer;
-use scan::{Next, ReadError, Stopped, Tally};
+use scan::{Next, Stopped, Tally};
 
 /// Under which name the search was called, which decides what ausearch's users rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl Arguments {
             Ok(if self.just_one { Next::Stop } else { Next::Continue })
         });
         let tally = tally.map_err(|stopped: Stopped<io::Error>| match stopped {
-            Stopped::Read(error) => error.into(),
+            Stopped::Read(error) => source::failure(error),
             Stopped::Receiver(error) => Failure::from(error),
         })?;
         report(&tally);
@@ -82,12 +82,5 @@ fn report(tally: &Tally) {
             first.byte,
             first.error,
         );
-    }
-}
-
-impl From<ReadError> for Failure {
-    fn from(error: ReadError) -> Failure {
-        Failure::new(Kind::Io, format!("cannot read {} to its end", error.part))
-            .because(error.source)
     }
 }

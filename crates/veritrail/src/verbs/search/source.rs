@@ -1,13 +1,17 @@
 //! Where to search: trails, logs, standard input.
 
-use std::fs::{self, File};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+
+use record::units::LeafIndex;
+use trail::{Disk, Reader};
 
 use super::Manner;
 use super::args::Arguments;
-use super::scan::Part;
+use super::scan::{Part, ReadError};
 use crate::outcome::{Failure, Kind};
+use crate::verbs::trail::from_trail;
 
 /// The trail of this machine.
 const TRAIL: &str = "/var/log/veritrail";
@@ -81,23 +85,48 @@ fn rotated(newest: &Path, parts: &mut Vec<Part>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The segments of a trail in order, each a log.
+/// The text of a trail. It is read, not verified: that is `veritrail trail verify`'s job.
 fn trail(dir: &Path, parts: &mut Vec<Part>) -> Result<(), Failure> {
-    let segments = dir.join("segments");
-    let entries = fs::read_dir(&segments).map_err(|error| {
-        cannot_open(&segments, error).hint(format!("is {} a trail?", dir.display()))
-    })?;
-    let mut paths = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(|error| cannot_open(&segments, error))?.path();
-        if path.extension().is_some_and(|extension| extension == "log") {
-            paths.push(path);
+    let reader = Reader::open(Disk::new(dir), LeafIndex(0));
+    let reader = reader.map_err(|error| from_trail(dir, error))?;
+    let reader = Box::new(TrailText { reader, text: Vec::new(), at: 0 });
+    parts.push(Part { name: dir.display().to_string(), stored: true, reader });
+    Ok(())
+}
+
+/// The leaves of a trail, one after the other, as far as they have been written.
+struct TrailText {
+    reader: Reader<Disk>,
+    text: Vec<u8>,
+    /// How much of `text` has been given out.
+    at: usize,
+}
+
+impl Read for TrailText {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.at == self.text.len() {
+            self.text.clear();
+            self.at = 0;
+            while self.text.len() < out.len() {
+                match self.reader.next().map_err(io::Error::other)? {
+                    Some(leaf) => self.text.extend_from_slice(leaf.bytes),
+                    None => break,
+                }
+            }
+        }
+        let count = out.len().min(self.text.len() - self.at);
+        out[..count].copy_from_slice(&self.text[self.at..self.at + count]);
+        self.at += count;
+        Ok(count)
+    }
+}
+
+/// What it means that a part could not be read to its end.
+pub(super) fn failure(error: ReadError) -> Failure {
+    match error.source.downcast::<trail::Error>() {
+        Ok(of_trail) => from_trail(Path::new(&error.part), of_trail),
+        Err(source) => {
+            Failure::new(Kind::Io, format!("cannot read {} to its end", error.part)).because(source)
         }
     }
-    // Their names count leaves with leading zeros.
-    paths.sort();
-    for path in paths {
-        parts.push(Part { stored: true, ..log(&path)? });
-    }
-    Ok(())
 }
