@@ -1,6 +1,8 @@
 //! `veritrail verity cat`
 
 use std::io::{self, Write};
+use std::num::NonZeroU64;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use block::verity::{Device as Verity, ReadError, Refused};
@@ -17,12 +19,15 @@ use crate::outcome::{Failure, Kind, Outcome};
 /// Stream verified data to standard output (not in veritysetup)
 ///
 /// Not a byte that was not verified is written; stops with exit status 1 at the first block that
-/// is not what the root hash promises.
+/// is not what the root hash promises. --repeat reads again and again as one opened device would
+/// be read: each refused read is a record of its own, and the hundredth is announced as the kernel
+/// does it.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:
   veritrail verity cat root.img root.hash 4e6969b4...2053 | mount-somewhere
-  veritrail verity cat root.img root.hash --root-hash-file root.roothash > copy.img",
+  veritrail verity cat root.img root.hash --root-hash-file root.roothash > copy.img
+  veritrail verity cat root.img root.hash 4e6969b4...2053 --skip 1000 --count 1 --repeat 101 --trail DIR",
     disable_help_flag = true
 )]
 pub(crate) struct CatArgs {
@@ -35,6 +40,15 @@ pub(crate) struct CatArgs {
     /// The root hash, unless --root-hash-file gives it
     #[arg(value_name = "root_hash")]
     root_hash: Option<String>,
+    /// Begin with this data block
+    #[arg(long, value_name = "blocks", default_value_t = 0)]
+    skip: u64,
+    /// Read so many data blocks; as many as there are if nothing is said
+    #[arg(long, value_name = "blocks")]
+    count: Option<u64>,
+    /// Read all of that so many times, going on after a refusal
+    #[arg(long, value_name = "number", default_value_t = NonZeroU64::MIN)]
+    repeat: NonZeroU64,
 }
 
 /// Bytes asked for at once.
@@ -51,51 +65,85 @@ pub(super) fn run(
     let root = options.root(args.root_hash.as_deref(), &image.params)?;
     let device = Verity::new(options::open(&data, &hash, &image, &root)?);
 
-    let size = device.layout().data_block_size().as_usize();
     let blocks = device.layout().data_blocks();
-    let mut buf = vec![0; REQUEST.max(size)];
-    let mut at = 0;
-    while at < blocks {
-        let room = usize::try_from(blocks - at)
-            .map_or(buf.len(), |left| left.saturating_mul(size).min(buf.len()));
-        match device.read(DataBlock(at), &mut buf[..room]) {
-            Ok(()) => {
-                out.write_all(&buf[..room])?;
-                at += (room / size) as u64;
-            }
-            Err(ReadError::Refused(refused)) => {
-                // What precedes the bad block in this request is good; it is asked for again, so
-                // that only verified bytes leave.
-                let good = usize::try_from(refused.block.0 - at).unwrap_or(0) * size;
-                if good > 0 {
-                    device.read(DataBlock(at), &mut buf[..good]).map_err(failure)?;
-                    out.write_all(&buf[..good])?;
-                }
-                return refuse(&refused, &device, args, records);
-            }
-            Err(error) => return Err(failure(error)),
+    let end = args.count.map_or(blocks, |count| args.skip.saturating_add(count));
+    if args.skip > end.min(blocks) || end > blocks {
+        let asked = format!("blocks {} to {end} are asked for, the device has {blocks}", args.skip);
+        return Err(Failure::new(Kind::Usage, asked).hint("--skip and --count are in data blocks"));
+    }
+    let mut reading = Reading { device, args, out, buf: Vec::new() };
+    let mut refused = 0_u64;
+    for _ in 0..args.repeat.get() {
+        if let Some(refusal) = reading.stream(args.skip..end)? {
+            refused += 1;
+            reading.tell(&refusal, refused, records)?;
         }
     }
-    Ok(Outcome::Good)
+    if refused > 1 {
+        let _ = writeln!(io::stderr(), "veritrail: {refused} of {} reads refused", args.repeat);
+    }
+    Ok(if refused == 0 { Outcome::Good } else { Outcome::No })
 }
 
-fn refuse<D: block::ReadAt, H: block::ReadAt>(
-    refused: &Refused,
-    device: &Verity<D, H>,
-    args: &CatArgs,
-    records: &mut dyn Records,
-) -> Result<Outcome, Failure> {
-    let layout = device.layout();
-    // Standard error may be closed; the exit status says it too.
-    let _ = writeln!(
-        io::stderr(),
-        "veritrail: stopped before data block {}: {}",
-        refused.block,
-        sentence(&refused.finding, layout, &args.data_device, &args.hash_device)
-    );
-    let violations = refused.violations(DeviceId::Unserved, DeviceId::Unserved);
-    records::write(records, violations, &refused.finding, layout)?;
-    Ok(Outcome::No)
+/// A device that is being read.
+struct Reading<'a, D, H> {
+    device: Verity<D, H>,
+    args: &'a CatArgs,
+    out: &'a mut dyn Write,
+    buf: Vec<u8>,
+}
+
+impl<D: block::ReadAt, H: block::ReadAt> Reading<'_, D, H> {
+    /// Writes the data blocks of `range` as far as they are what was promised, and says what stopped it.
+    fn stream(&mut self, range: Range<u64>) -> Result<Option<Refused>, Failure> {
+        let size = self.device.layout().data_block_size().as_usize();
+        self.buf.resize(REQUEST.max(size), 0);
+        let mut at = range.start;
+        while at < range.end {
+            let room = usize::try_from(range.end - at)
+                .map_or(self.buf.len(), |left| left.saturating_mul(size).min(self.buf.len()));
+            let buf = &mut self.buf[..room];
+            match self.device.read(DataBlock(at), buf) {
+                Ok(()) => {
+                    self.out.write_all(buf)?;
+                    at += (room / size) as u64;
+                }
+                Err(ReadError::Refused(refused)) => {
+                    // What precedes the bad block in this request is good; it is asked for
+                    // again, so that only verified bytes leave.
+                    let good = usize::try_from(refused.block.0 - at).unwrap_or(0) * size;
+                    if good > 0 {
+                        self.device.read(DataBlock(at), &mut buf[..good]).map_err(failure)?;
+                        self.out.write_all(&buf[..good])?;
+                    }
+                    return Ok(Some(refused));
+                }
+                Err(error) => return Err(failure(error)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Records a refusal; people are told of the first, since those of `--repeat` are all alike.
+    fn tell(
+        &self,
+        refused: &Refused,
+        number: u64,
+        records: &mut dyn Records,
+    ) -> Result<(), Failure> {
+        let layout = self.device.layout();
+        if number == 1 {
+            // Standard error may be closed; the exit status says it too.
+            let _ = writeln!(
+                io::stderr(),
+                "veritrail: stopped before data block {}: {}",
+                refused.block,
+                sentence(&refused.finding, layout, &self.args.data_device, &self.args.hash_device)
+            );
+        }
+        let violations = refused.violations(DeviceId::Unserved, DeviceId::Unserved);
+        records::write(records, violations, &refused.finding, layout)
+    }
 }
 
 fn failure(error: ReadError) -> Failure {
