@@ -119,7 +119,7 @@ impl Command {
     /// Does it.
     pub(crate) fn run(&self, out: &mut dyn Write) -> Result<Outcome, Failure> {
         match &self.verb {
-            Verb::Verity(args) => args.run(self.called_as, out, &mut verbs::verity::NoRecords),
+            Verb::Verity(args) => args.run(self.called_as, out),
             Verb::Search(args) => {
                 let manner = match self.called_as {
                     Called::Ausearch => Manner::Ausearch,

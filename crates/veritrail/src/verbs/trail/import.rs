@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use trail::Door;
 use trail::import::{ImportError, Imported, import};
-use trail::{Door, PublicKey};
 
-use super::{from_door, from_trail, open_door, print_json};
+use super::{create_if_missing, from_door, open_door, print_json};
 use crate::config::Config;
 use crate::outcome::{Failure, Kind, Outcome};
 
@@ -65,7 +65,7 @@ pub(crate) fn run(args: &ImportArgs, out: &mut dyn Write) -> Result<Outcome, Fai
     for path in &args.files {
         drop(open(path)?);
     }
-    let created = create(&args.dir)?;
+    let created = create_if_missing(&args.dir)?;
     if let (Some(key), false) = (&created, args.json) {
         writeln!(
             out,
@@ -90,11 +90,6 @@ pub(crate) fn run(args: &ImportArgs, out: &mut dyn Write) -> Result<Outcome, Fai
         print_json(out, &Answer { created, sources })?;
     }
     Ok(Outcome::Good)
-}
-
-fn create(dir: &Path) -> Result<Option<PublicKey>, Failure> {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    trail::door::create(dir, &host).map_err(|error| from_trail(dir, error))
 }
 
 fn open(path: &Path) -> Result<Box<dyn Read>, Failure> {

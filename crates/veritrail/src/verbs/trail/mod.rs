@@ -44,6 +44,12 @@ impl Verb {
     }
 }
 
+/// Makes a trail in `dir` unless there is one; the public key of one that was made.
+pub(crate) fn create_if_missing(dir: &Path) -> Result<Option<PublicKey>, Failure> {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    trail::door::create(dir, &host).map_err(|error| from_trail(dir, error))
+}
+
 /// Opens the door of a trail as a process of one verb does.
 pub(crate) fn open_door(dir: &Path, config: &Config) -> Result<Door, Failure> {
     let options = Options {

@@ -7,12 +7,11 @@ use std::path::PathBuf;
 
 use block::verity::{Device as Verity, ReadError, Refused};
 use clap::Args;
-use record::place::DeviceId;
 use record::units::DataBlock;
 
 use super::device::Device;
 use super::options::{self, Options};
-use super::records::{self, Records};
+use super::records::{ImageRecords, RecordTo, Records};
 use super::report::sentence;
 use crate::outcome::{Failure, Kind, Outcome};
 
@@ -49,12 +48,22 @@ pub(crate) struct CatArgs {
     /// Read all of that so many times, going on after a refusal
     #[arg(long, value_name = "number", default_value_t = NonZeroU64::MIN)]
     repeat: NonZeroU64,
+    #[command(flatten)]
+    record_to: RecordTo,
 }
 
 /// Bytes asked for at once.
 const REQUEST: usize = 1024 * 1024;
 
 pub(super) fn run(
+    args: &CatArgs,
+    options: &Options,
+    out: &mut dyn Write,
+) -> Result<Outcome, Failure> {
+    args.record_to.during(|records| read(args, options, out, records))
+}
+
+fn read(
     args: &CatArgs,
     options: &Options,
     out: &mut dyn Write,
@@ -71,12 +80,25 @@ pub(super) fn run(
         let asked = format!("blocks {} to {end} are asked for, the device has {blocks}", args.skip);
         return Err(Failure::new(Kind::Usage, asked).hint("--skip and --count are in data blocks"));
     }
-    let mut reading = Reading { device, args, out, buf: Vec::new() };
+    let layout = device.layout().clone();
+    let mut records = ImageRecords::new(records, &layout, &args.data_device, &args.hash_device);
+    let mut reading = Reading { device, out, buf: Vec::new() };
     let mut refused = 0_u64;
     for _ in 0..args.repeat.get() {
         if let Some(refusal) = reading.stream(args.skip..end)? {
             refused += 1;
-            reading.tell(&refusal, refused, records)?;
+            // Those of --repeat are all alike.
+            if refused == 1 {
+                let CatArgs { data_device, hash_device, .. } = args;
+                // Standard error may be closed; the exit status says it too.
+                let _ = writeln!(
+                    io::stderr(),
+                    "veritrail: stopped before data block {}: {}",
+                    refusal.block,
+                    sentence(&refusal.finding, &layout, data_device, hash_device)
+                );
+            }
+            records.refused(&refusal)?;
         }
     }
     if refused > 1 {
@@ -88,7 +110,6 @@ pub(super) fn run(
 /// A device that is being read.
 struct Reading<'a, D, H> {
     device: Verity<D, H>,
-    args: &'a CatArgs,
     out: &'a mut dyn Write,
     buf: Vec<u8>,
 }
@@ -122,27 +143,6 @@ impl<D: block::ReadAt, H: block::ReadAt> Reading<'_, D, H> {
             }
         }
         Ok(None)
-    }
-
-    /// Records a refusal; people are told of the first, since those of `--repeat` are all alike.
-    fn tell(
-        &self,
-        refused: &Refused,
-        number: u64,
-        records: &mut dyn Records,
-    ) -> Result<(), Failure> {
-        let layout = self.device.layout();
-        if number == 1 {
-            // Standard error may be closed; the exit status says it too.
-            let _ = writeln!(
-                io::stderr(),
-                "veritrail: stopped before data block {}: {}",
-                refused.block,
-                sentence(&refused.finding, layout, &self.args.data_device, &self.args.hash_device)
-            );
-        }
-        let violations = refused.violations(DeviceId::Unserved, DeviceId::Unserved);
-        records::write(records, violations, &refused.finding, layout)
     }
 }
 

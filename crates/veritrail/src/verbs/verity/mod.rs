@@ -20,8 +20,6 @@ use crate::cli::Called;
 use crate::outcome::{Failure, Outcome};
 use options::Options;
 
-pub(crate) use records::{NoRecords, Records};
-
 /// Make and check dm-verity images: format, verify, dump, cat (as veritysetup)
 ///
 /// DATA and HASH may be files or block devices, and may be the same one (--hash-offset).
@@ -46,13 +44,8 @@ enum Verb {
 }
 
 impl VerityArgs {
-    /// Does it. Violations also go to `records`.
-    pub(crate) fn run(
-        &self,
-        called_as: Called,
-        out: &mut dyn Write,
-        records: &mut dyn Records,
-    ) -> Result<Outcome, Failure> {
+    /// Does it.
+    pub(crate) fn run(&self, called_as: Called, out: &mut dyn Write) -> Result<Outcome, Failure> {
         let options = &self.options;
         options.refuse_what_is_not_there_yet()?;
         let outcome = match &self.verb {
@@ -60,9 +53,9 @@ impl VerityArgs {
             Verb::Verify(args) if called_as == Called::Veritysetup => {
                 verify::run_as_veritysetup(args, options)
             }
-            Verb::Verify(args) => verify::run(args, options, out, records),
+            Verb::Verify(args) => verify::run(args, options, out),
             Verb::Dump(args) => dump::run(args, options, out),
-            Verb::Cat(args) => cat::run(args, options, out, records),
+            Verb::Cat(args) => cat::run(args, options, out),
         }?;
         if options.verbose && called_as == Called::Veritysetup && outcome == Outcome::Good {
             writeln!(out, "Command successful.")?;

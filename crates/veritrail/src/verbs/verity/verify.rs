@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::device::Device;
 use super::options::{self, Image, Options};
-use super::records::{self, Records};
+use super::records::{ImageRecords, RecordTo, Records};
 use super::report::{Progress, sentence, total};
 use crate::outcome::{Failure, Kind, Outcome};
 
@@ -25,7 +25,8 @@ use crate::outcome::{Failure, Kind, Outcome};
 #[command(
     after_help = "Examples:
   veritrail verity verify root.img root.hash 4e6969b4...2053
-  veritrail verity verify root.img root.hash --root-hash-file root.roothash --json",
+  veritrail verity verify root.img root.hash --root-hash-file root.roothash --json
+  veritrail verity verify root.img root.hash 4e6969b4...2053 --trail /var/log/veritrail",
     disable_help_flag = true
 )]
 pub(crate) struct VerifyArgs {
@@ -41,9 +42,19 @@ pub(crate) struct VerifyArgs {
     /// Print one JSON object instead (not in veritysetup)
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    record_to: RecordTo,
 }
 
 pub(super) fn run(
+    args: &VerifyArgs,
+    options: &Options,
+    out: &mut dyn Write,
+) -> Result<Outcome, Failure> {
+    args.record_to.during(|records| verify(args, options, out, records))
+}
+
+fn verify(
     args: &VerifyArgs,
     options: &Options,
     out: &mut dyn Write,
@@ -60,7 +71,7 @@ pub(super) fn run(
         layout: volume.layout(),
         progress: &progress,
         out,
-        records,
+        records: ImageRecords::new(records, volume.layout(), &args.data_device, &args.hash_device),
         findings: 0,
         failed: None,
     };
@@ -211,7 +222,7 @@ struct Report<'a> {
     layout: &'a Layout,
     progress: &'a Progress,
     out: &'a mut dyn Write,
-    records: &'a mut dyn Records,
+    records: ImageRecords<'a>,
     findings: u64,
     failed: Option<Failure>,
 }
@@ -236,7 +247,7 @@ impl Report<'_> {
             self.progress.aside(|| writeln!(self.out, "{line}"))?;
         }
         self.findings += 1;
-        records::write_finding(self.records, finding, self.layout)
+        self.records.found(finding)
     }
 }
 
