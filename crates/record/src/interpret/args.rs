@@ -21,13 +21,7 @@ pub(super) fn argument(
             0xffff_ff9c => word("AT_FDCWD", out),
             _ => hex(value, out),
         },
-        Meaning::Name(table, unknown) => {
-            let number = unsigned32(value, 16)?;
-            match name_of(table, number) {
-                Some(name) => word(name, out),
-                None => scalar::unknown(unknown, value, out),
-            }
-        }
+        Meaning::Name(table, unknown) => scalar::named(table, value, 16, unknown, out)?,
         Meaning::Byte(table, unknown) => match name_of(table, unsigned32(value, 16)? & 0xff) {
             Some(name) => word(name, out),
             None => scalar::unknown(unknown, value, out),
@@ -47,30 +41,20 @@ pub(super) fn argument(
             scalar::open_flags(unsigned32(value, 16)?, context.machine, value, out);
         }
         Meaning::MmapFlags => scalar::mmap_flags(value, out)?,
-        Meaning::Prot { grows } => prot(value, grows, out)?,
+        Meaning::Prot { sem } => prot(value, sem, out)?,
         Meaning::Access => access(value, out)?,
         Meaning::CloneFlags => clone_flags(value, out)?,
         Meaning::Personality => scalar::personality(value, out)?,
         Meaning::Sched => sched(value, out)?,
         Meaning::ShmFlags => shm_flags(value, out)?,
         Meaning::Capability => scalar::capability(value, 16, out)?,
-        Meaning::Fcntl => match unsigned32(value, 16)? {
-            number if name_of(file::FCNTL, number).is_some() => {
-                word(name_of(file::FCNTL, number).unwrap_or(""), out);
+        Meaning::Counted(table, what) => {
+            let number = unsigned32(value, 16)?;
+            match name_of(table, number) {
+                Some(name) => word(name, out),
+                None => scalar::put(out, format_args!("unknown-{what}({})", number.cast_signed())),
             }
-            number => {
-                scalar::put(out, format_args!("unknown-fcntl-command({})", number.cast_signed()))
-            }
-        },
-        Meaning::Epoll => match unsigned32(value, 16)? {
-            number if name_of(file::EPOLL, number).is_some() => {
-                word(name_of(file::EPOLL, number).unwrap_or(""), out);
-            }
-            number => scalar::put(
-                out,
-                format_args!("unknown-epoll_ctl-operation({})", number.cast_signed()),
-            ),
-        },
+        }
         Meaning::Ioctl => scalar::ioctl(value, out)?,
         Meaning::Level => level(value, out)?,
         Meaning::SocketCall => socket_call(value, out)?,
@@ -94,6 +78,8 @@ enum Meaning {
     DirFd,
     /// One of a table; else `unknown-WHAT(0xVALUE)`.
     Name(Named, scalar::Unknown),
+    /// One of a table; else `unknown-WHAT(NUMBER)` in decimal.
+    Counted(Named, &'static str),
     /// As `Name`, of the low byte only.
     Byte(Named, scalar::Unknown),
     Flags(Named),
@@ -104,8 +90,9 @@ enum Meaning {
     ShortMode,
     OpenFlags,
     MmapFlags,
+    /// Protection; `PROT_SEM` is shown for `mmap` only.
     Prot {
-        grows: bool,
+        sem: bool,
     },
     Access,
     CloneFlags,
@@ -113,8 +100,6 @@ enum Meaning {
     Sched,
     ShmFlags,
     Capability,
-    Fcntl,
-    Epoll,
     Ioctl,
     Level,
     SocketCall,
@@ -163,7 +148,7 @@ fn second(call: &str, context: &EventContext) -> Meaning {
     match call {
         "chmod" | "fchmod" | "creat" | "mkdir" => Meaning::ShortMode,
         "mknod" => Meaning::Mode,
-        _ if call.starts_with("fcntl") => Meaning::Fcntl,
+        _ if call.starts_with("fcntl") => Meaning::Counted(file::FCNTL, "fcntl-command"),
         _ if call.starts_with('c') && call.contains("chown") => Meaning::User,
         "setreuid" | "setresuid" => Meaning::User,
         "setregid" | "setresgid" => Meaning::Group,
@@ -173,7 +158,7 @@ fn second(call: &str, context: &EventContext) -> Meaning {
         "sched_setscheduler" => Meaning::Sched,
         "open" | "mq_open" => Meaning::OpenFlags,
         "access" => Meaning::Access,
-        "epoll_ctl" => Meaning::Epoll,
+        "epoll_ctl" => Meaning::Counted(file::EPOLL, "epoll_ctl-operation"),
         "kill" | "tkill" => Meaning::Signal,
         "prctl" => match context.a0 {
             23 | 24 => Meaning::Capability,
@@ -214,8 +199,8 @@ fn third(call: &str, context: &EventContext) -> Meaning {
         "socket" => Meaning::Name(net::PROTOCOLS, U::bare("proto")),
         "sendmsg" | "recvmsg" => Meaning::Flags(net::MESSAGE_FLAGS),
         "shmget" => Meaning::ShmFlags,
-        "mmap" => Meaning::Prot { grows: true },
-        "mprotect" => Meaning::Prot { grows: false },
+        "mmap" => Meaning::Prot { sem: true },
+        "mprotect" => Meaning::Prot { sem: false },
         "readlinkat" | "linkat" => Meaning::DirFd,
         _ if call.starts_with("renameat") => Meaning::DirFd,
         "lseek" => Meaning::Byte(file::SEEK, U::bare("whence")),
@@ -240,9 +225,9 @@ fn hex(value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(value);
 }
 
-fn prot(value: &[u8], grows: bool, out: &mut Vec<u8>) -> Result<(), TooBig> {
+fn prot(value: &[u8], sem: bool, out: &mut Vec<u8>) -> Result<(), TooBig> {
     let bits = unsigned32(value, 16)?;
-    let shown = if grows { bits & 0xf } else { bits & 7 };
+    let shown = if sem { bits & 0xf } else { bits & 7 };
     if bits & 7 == 0 {
         word("PROT_NONE", out);
     } else {

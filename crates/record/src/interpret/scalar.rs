@@ -55,7 +55,7 @@ pub(super) fn flags(table: Named, bits: u32, between: &[u8], out: &mut Vec<u8>) 
     any
 }
 
-/// A number in decimal with its name from `table`.
+/// The name of the number in `value`, from `table`.
 pub(super) fn named(
     table: Named,
     value: &[u8],
