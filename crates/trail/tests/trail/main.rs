@@ -7,4 +7,5 @@ mod crash;
 mod kill;
 mod kit;
 mod outage;
+mod parsers;
 mod tamper;
