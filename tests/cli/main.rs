@@ -1,3 +1,6 @@
 //! The binary as a user runs it: standard output, standard error and exit status.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod demo;
 mod search;

@@ -29,6 +29,7 @@ enum Verb {
     /// Tamper-evident trails: verify, prove, check-proof, checkpoint, import, export
     #[command(subcommand)]
     Trail(verbs::trail::Verb),
+    Demo(verbs::demo::DemoArgs),
     Doctor(verbs::doctor::DoctorArgs),
     Completions(verbs::completions::CompletionsArgs),
     Man(verbs::completions::ManArgs),
@@ -115,6 +116,14 @@ pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Command, ExitCode> {
     }
 }
 
+/// Does what a command line asks for, as if it had been typed behind `veritrail`.
+pub(crate) fn execute(args: &[&str], out: &mut dyn Write) -> Result<Outcome, Failure> {
+    let typed = std::iter::once("veritrail").chain(args.iter().copied()).map(OsString::from);
+    let command = parse(typed.collect())
+        .map_err(|_| Failure::new(Kind::Usage, format!("`{}` is no command", args.join(" "))))?;
+    command.run(out)
+}
+
 impl Command {
     /// Does it.
     pub(crate) fn run(&self, out: &mut dyn Write) -> Result<Outcome, Failure> {
@@ -128,6 +137,7 @@ impl Command {
                 args.run(manner, &Clock::read(), out)
             }
             Verb::Trail(verb) => verb.run(out),
+            Verb::Demo(args) => verbs::demo::run(args, out),
             Verb::Doctor(args) => verbs::doctor::run(args, out),
             Verb::Completions(args) => verbs::completions::completions(args, out),
             Verb::Man(args) => verbs::completions::man(args),

@@ -2,6 +2,7 @@
 //! the function that does it. Verbs print to the writer they are given.
 
 pub(crate) mod completions;
+pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod search;
 pub(crate) mod trail;
