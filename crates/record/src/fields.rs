@@ -21,6 +21,8 @@
 //! Nothing is lost: the [`Field::raw`] of all fields and [`Fields::rest`] of what
 //! then remains, one after the other, are the body.
 
+use std::num::NonZero;
+
 use memchr::{memchr, memmem, memrchr};
 
 use crate::scan::Marks;
@@ -55,9 +57,8 @@ impl<'a> Field<'a> {
 pub struct Fields<'a> {
     body: &'a [u8],
     at: usize,
-    /// The marks of the 64 bytes from `marked` on; none before the first field.
+    /// The marks from `at` on, as far as they are known.
     marks: Marks,
-    marked: usize,
 }
 
 impl<'a> Fields<'a> {
@@ -65,7 +66,7 @@ impl<'a> Fields<'a> {
     /// a tail.
     #[must_use]
     pub fn new(body: &'a [u8]) -> Fields<'a> {
-        Fields { body, at: 0, marks: Marks::default(), marked: 0 }
+        Fields { body, at: 0, marks: Marks::default() }
     }
 
     /// What has not been read yet. After the last field: the separators at the
@@ -179,38 +180,38 @@ impl<'a> Fields<'a> {
     /// within 64 bytes. Gives what [`Fields::any`] would.
     #[inline]
     fn plain(&mut self) -> Option<Field<'a>> {
-        let body = self.body;
-        let start = self.at;
-        let from = start + usize::from(start > 0 && body.get(start) == Some(&b' '));
-        let mut shift = from - self.marked;
-        let mut blank = if shift < 64 { self.marks.blank >> shift } else { 0 };
-        if blank == 0 {
-            self.marks = Marks::of(body.get(from..)?);
-            self.marked = from;
-            shift = 0;
-            blank = self.marks.blank;
+        let mut marks = self.marks;
+        let mut skip = marks.skip_blank();
+        if marks.blank == 0 {
+            marks = Marks::of(self.body.get(self.at..)?);
+            skip = marks.skip_blank();
         }
-        let length = (blank | 1 << 63).trailing_zeros() as usize;
-        let equals = ((self.marks.equals >> shift) | 1 << 63).trailing_zeros() as usize;
-        if equals == 0 || equals >= length || blank == 0 {
-            return None;
-        }
-        let key = &body[from..from + equals];
-        let first = from + equals + 1;
-        let end = from + length;
-        let value = match body.get(first) {
-            Some(b'"') if first + 1 < end && body[end - 1] == b'"' => {
-                Value::Quoted(&body[first + 1..end - 1])
-            }
-            Some(b'"' | b'\'' | b'{') => return None,
-            _ if body[end - 1] == b',' || is_long(key) => return None,
-            _ => Value::Literal(&body[first..end]),
+        let length = NonZero::new(marks.blank)?.trailing_zeros() as usize;
+        let equals = NonZero::new(marks.equals)?.trailing_zeros() as usize;
+        let raw = self.body.get(self.at..self.at + skip + length)?;
+        let token = raw.get(skip..)?;
+        let (key, value) = (token.get(..equals)?, token.get(equals + 1..)?);
+        let value = match value {
+            [b'"', text @ .., b'"'] => Value::Quoted(text),
+            [b'"' | b'\'' | b'{', ..] | [.., b','] => return None,
+            _ => Value::Literal(value),
         };
-        if key[0] == b',' {
-            return None;
+        let mut next = marks.after(length);
+        self.marks = next;
+        match key {
+            // No field, or one with a rule of its own.
+            [] | [b',', ..] | b"text" | b"proctitle" => return None,
+            // These go on over bare words: the next must be seen to have a `=`.
+            b"op" | b"cause" => {
+                next.skip_blank();
+                if next.equals.trailing_zeros() >= next.blank.trailing_zeros() {
+                    return None;
+                }
+            }
+            _ => {}
         }
-        self.at = end;
-        Some(Field { key, op: b'=', value, raw: &body[start..end] })
+        self.at += raw.len();
+        Some(Field { key, op: b'=', value, raw })
     }
 
     /// The next field, whatever it looks like.
@@ -219,6 +220,7 @@ impl<'a> Fields<'a> {
     fn any(&mut self) -> Option<Field<'a>> {
         let body = self.body;
         let start = self.at;
+        self.marks = Marks::default();
         let from = start + body[start..].iter().position(|b| !matches!(b, b' ' | b','))?;
         let token = &body[from..from + token_end(&body[from..])];
         let operator = match memchr(b'=', token) {
@@ -239,12 +241,6 @@ impl<'a> Fields<'a> {
         self.at = end;
         Some(Field { key, op: token[operator], value, raw: &body[start..end] })
     }
-}
-
-/// Whether the unquoted value of `key` may go on behind a blank.
-#[inline]
-fn is_long(key: &[u8]) -> bool {
-    matches!(key, b"op" | b"text" | b"cause" | b"proctitle")
 }
 
 fn is_key(b: u8) -> bool {

@@ -20,6 +20,20 @@ impl Marks {
             }
         }
     }
+
+    /// Steps over a blank at the start, and says how many that were (0 or 1).
+    #[inline]
+    pub(crate) fn skip_blank(&mut self) -> usize {
+        let skip = self.blank & 1;
+        *self = Marks { equals: self.equals >> skip, blank: self.blank >> skip };
+        usize::from(skip == 1)
+    }
+
+    /// The marks from byte `at` on, which is below 64.
+    #[inline]
+    pub(crate) fn after(self, at: usize) -> Marks {
+        Marks { equals: self.equals >> at, blank: self.blank >> at }
+    }
 }
 
 /// One bit for each byte that is `wanted`. The comparison becomes four vector
