@@ -282,9 +282,9 @@ fn a_whole_image_is_judged_past_its_first_bad_block() {
     assert_eq!(
         places,
         [
-            "role=data fault=mismatch blocks=0-2 bytes=0-3071",
-            "role=hash fault=mismatch level=0 blocks=7-7 bytes=3584-4095 covers=8-15",
-            "role=data fault=mismatch blocks=250-250 bytes=256000-257023",
+            "role=data unit=1024 fault=mismatch blocks=0-2 bytes=0-3071",
+            "role=hash unit=512 fault=mismatch level=0 blocks=7-7 bytes=3584-4095 covers=8-15",
+            "role=data unit=1024 fault=mismatch blocks=250-250 bytes=256000-257023",
         ]
     );
 }

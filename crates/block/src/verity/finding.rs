@@ -142,9 +142,9 @@ impl Finding {
     }
 }
 
-/// Prints as `role=data fault=mismatch blocks=10-10 bytes=40960-45055`, or for a hash block
-/// `role=hash fault=mismatch level=0 blocks=8-8 bytes=4096-4607 covers=8-15`. Ranges include
-/// both ends.
+/// Prints as `role=data unit=4096 fault=mismatch blocks=10-10 bytes=40960-45055`, or for a hash block
+/// `role=hash unit=512 fault=mismatch level=0 blocks=8-8 bytes=4096-4607 covers=8-15`. `unit` is
+/// the size of a block in bytes, `covers` are data blocks; ranges include both ends.
 #[derive(Clone, Copy, Debug)]
 pub struct PlaceBody<'a> {
     finding: &'a Finding,
@@ -157,11 +157,18 @@ impl fmt::Display for PlaceBody<'_> {
         let bytes = self.finding.bytes(self.layout);
         match &self.finding.blocks {
             Blocks::Data(Range { start, end }) => {
-                write!(f, "role=data fault={fault} blocks={start}-{}", end.0 - 1)?;
+                write!(
+                    f,
+                    "role=data unit={} fault={fault} blocks={start}-{}",
+                    self.layout.data_block_size(),
+                    end.0 - 1
+                )?;
                 write!(f, " bytes={}-{}", bytes.start, bytes.end - 1)
             }
             Blocks::Hash { level, blocks: Range { start, end }, covers } => {
-                write!(f, "role=hash fault={fault} level={level} blocks={start}-{}", end.0 - 1)?;
+                let unit = self.layout.hash_block_size();
+                write!(f, "role=hash unit={unit} fault={fault} level={level}")?;
+                write!(f, " blocks={start}-{}", end.0 - 1)?;
                 write!(f, " bytes={}-{}", bytes.start, bytes.end - 1)?;
                 write!(f, " covers={}-{}", covers.start, covers.end.0 - 1)
             }

@@ -220,15 +220,15 @@ mod tests {
         let expected = [
             [
                 "module=verity op=verify-data dev=0:0 sector=10 res=0",
-                "role=data fault=mismatch blocks=10-10 bytes=40960-45055 file=2F692F726F6F7420696D67",
+                "role=data unit=4096 fault=mismatch blocks=10-10 bytes=40960-45055 file=2F692F726F6F7420696D67",
             ],
             [
                 "module=verity op=verify-data dev=0:0 sector=11 res=0",
-                "role=data fault=mismatch blocks=11-11 bytes=45056-49151 file=2F692F726F6F7420696D67",
+                "role=data unit=4096 fault=mismatch blocks=11-11 bytes=45056-49151 file=2F692F726F6F7420696D67",
             ],
             [
                 "module=verity op=verify-metadata dev=0:0 sector=128 res=0",
-                "role=hash fault=mismatch level=0 blocks=3-4 bytes=12288-20479 covers=128-383 file=\"/i/root.hash\"",
+                "role=hash unit=4096 fault=mismatch level=0 blocks=3-4 bytes=12288-20479 covers=128-383 file=\"/i/root.hash\"",
             ],
         ];
         let line = |record_type, body: &str| Line { record_type, body: body.into() };
