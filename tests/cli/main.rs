@@ -4,3 +4,4 @@
 
 mod demo;
 mod search;
+mod verity;

@@ -1,0 +1,258 @@
+//! `veritrail verity`: what it prints, and how it ends.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+const ROOT: &str = "a8f55e2d0f00c51dbe2c909296784c81633d184829b19980e2bd1d4270963f15";
+const ROOT_SHA512: &str = "9580272a638395a09352a7fc441a9bafbc1007a1d739e3a3760cc9d6048c2536d8226e2466b271f9711ee5b28de12b3a00672013408dc4f072006f64f29db902";
+
+fn golden(name: &str) -> Vec<u8> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/devices");
+    fs::read(folder.join(name)).unwrap()
+}
+
+/// A folder with `root.img` and `root.hash`.
+struct Image(TempDir);
+
+impl Image {
+    fn new(hash: &str) -> Image {
+        let image = Image(TempDir::new().unwrap());
+        image.write("root.img", &golden("vdata-64x4k.img"));
+        image.write("root.hash", &golden(hash));
+        image
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) {
+        fs::write(self.path(name), bytes).unwrap();
+    }
+
+    /// Overwrites 8 bytes.
+    fn corrupt(&self, name: &str, at: usize) {
+        let mut bytes = fs::read(self.path(name)).unwrap();
+        bytes[at..at + 8].copy_from_slice(b"CORRUPT!");
+        self.write(name, &bytes);
+    }
+
+    fn output(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_veritrail"))
+            .arg("verity")
+            .args(arguments)
+            .current_dir(self.0.path())
+            .output()
+            .unwrap()
+    }
+
+    /// Exit status, standard output, standard error.
+    fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        let output = self.output(arguments);
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    }
+}
+
+fn said(status: i32, out: &str, err: &str) -> (i32, String, String) {
+    (status, out.to_owned(), err.to_owned())
+}
+
+#[test]
+fn a_good_image_is_met_with_silence() {
+    let image = Image::new("v-sha256.hash");
+    assert_eq!(image.run(&["verify", "root.img", "root.hash", ROOT]), said(0, "", ""));
+    assert_eq!(
+        image.run(&["-v", "verify", "root.img", "root.hash", ROOT]),
+        said(0, "64 data blocks good\n", "")
+    );
+    let output = image.output(&["cat", "root.img", "root.hash", ROOT]);
+    assert_eq!((output.status.code(), output.stderr), (Some(0), vec![]));
+    assert!(output.stdout == golden("vdata-64x4k.img"));
+}
+
+#[test]
+fn every_bad_block_is_listed_with_its_bytes() {
+    let image = Image::new("v-sha512-1k512.hash");
+    for at in [0, 1024, 3 * 1024, 250 * 1024] {
+        image.corrupt("root.img", at);
+    }
+    image.corrupt("root.hash", 4000);
+    let verify = ["verify", "root.img", "root.hash", ROOT_SHA512];
+    assert_eq!(
+        image.run(&verify),
+        said(
+            1,
+            "data blocks 0-1 do not match: bytes 0-2047 of root.img\n\
+             data block 3 does not match: bytes 3072-4095 of root.img\n\
+             hash block 7 of level 0 does not match: bytes 3584-4095 of root.hash; \
+             data blocks 8-15 cannot be verified\n\
+             data block 250 does not match: bytes 256000-257023 of root.img\n\
+             244 data blocks good, 4 do not match, 8 unverifiable, 1 hash blocks bad\n",
+            ""
+        )
+    );
+    let mut json = verify.to_vec();
+    json.push("--json");
+    assert_eq!(
+        image.run(&json),
+        said(
+            1,
+            concat!(
+                r#"{"data_blocks":256,"findings":["#,
+                r#"{"role":"data","fault":"mismatch","blocks":{"first":0,"last":1},"#,
+                r#""bytes":{"first":0,"last":2047},"data_blocks":{"first":0,"last":1}},"#,
+                r#"{"role":"data","fault":"mismatch","blocks":{"first":3,"last":3},"#,
+                r#""bytes":{"first":3072,"last":4095},"data_blocks":{"first":3,"last":3}},"#,
+                r#"{"role":"hash","fault":"mismatch","level":0,"blocks":{"first":7,"last":7},"#,
+                r#""bytes":{"first":3584,"last":4095},"data_blocks":{"first":8,"last":15}},"#,
+                r#"{"role":"data","fault":"mismatch","blocks":{"first":250,"last":250},"#,
+                r#""bytes":{"first":256000,"last":257023},"data_blocks":{"first":250,"last":250}}],"#,
+                r#""summary":{"good":244,"mismatched":4,"missing":0,"unverifiable":8,"#,
+                r#""unreadable":0,"unreachable":0,"bad_hash_blocks":1,"unreadable_hash_blocks":0},"#,
+                r#""verdict":"violation"}"#,
+                "\n"
+            ),
+            ""
+        )
+    );
+}
+
+/// The 2023 posting of the kernel's verity records (tests/seeds): `dd` without `conv=notrunc`
+/// also cuts the image off behind what it writes.
+#[test]
+fn the_command_of_the_posting_cuts_the_image() {
+    let image = Image(TempDir::new().unwrap());
+    let data: Vec<u8> = (0..1_048_576_u32).map(|n| n.to_le_bytes()[1]).collect();
+    image.write("root.img", &data);
+    let format =
+        ["format", "root.img", "root.hash", "--salt", "00", "--root-hash-file", "root.roothash"];
+    assert_eq!(image.run(&format).0, 0);
+    let dd = Command::new("dd")
+        .args(["if=/dev/urandom", "of=root.img", "bs=512", "count=1", "seek=1000"])
+        .current_dir(image.0.path())
+        .output()
+        .unwrap();
+    assert!(dd.status.success());
+    // 513 * 1000 - 512 bytes: sector 1000 lies in block 125, of which only the first sector is left.
+    assert_eq!(fs::metadata(image.path("root.img")).unwrap().len(), 512_512);
+    let verify = ["verify", "root.img", "root.hash", "--root-hash-file", "root.roothash"];
+    assert_eq!(
+        image.run(&verify),
+        said(
+            1,
+            "data blocks 125-255 are missing: bytes 512000-1048575 of root.img\n\
+             125 data blocks good, 131 missing\n",
+            ""
+        )
+    );
+    let output =
+        image.output(&["cat", "root.img", "root.hash", "--root-hash-file", "root.roothash"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout == data[..512_000]);
+}
+
+#[test]
+fn cat_stops_at_the_first_bad_block() {
+    let image = Image::new("v-sha256.hash");
+    image.corrupt("root.img", 10 * 4096 + 17);
+    image.corrupt("root.img", 12 * 4096);
+    let output = image.output(&["cat", "root.img", "root.hash", ROOT]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout == golden("vdata-64x4k.img")[..40_960]);
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "veritrail: stopped before data block 10: \
+         data block 10 does not match: bytes 40960-45055 of root.img\n"
+    );
+}
+
+#[test]
+fn what_cannot_be_used_is_named_with_its_place_and_what_is_allowed() {
+    let image = Image::new("v-sha256.hash");
+    let mut bad = golden("v-sha256.hash");
+    bad[64..68].copy_from_slice(&3000u32.to_le_bytes());
+    image.write("badsize", &bad);
+    image.write("cuthash", &golden("v-sha256.hash")[..5000]);
+    let cases: &[(&[&str], i32, &str)] = &[
+        (
+            &["verify", "root.img", "root.hash", &ROOT[2..]],
+            5,
+            "veritrail: the root hash has 31 bytes, sha256 has 32\n",
+        ),
+        (
+            &["verify", "root.img", "root.hash", "a8f5zz"],
+            5,
+            "veritrail: the root hash is not an even number of hexadecimal digits \
+             (character 4 is the first wrong one)\n",
+        ),
+        (
+            &["verify", "root.img", "cuthash", ROOT],
+            5,
+            "veritrail: the hash device has 5000 bytes, its tree lies in bytes 4096..8192\n",
+        ),
+        (
+            &["dump", "badsize"],
+            5,
+            "veritrail: no usable superblock at byte 0 of badsize\n  \
+             because: the superblock cannot be used\n  \
+             because: data block size is 3000 bytes, not a power of two from 512 to 524288 bytes\n  \
+             hint: the superblock is damaged, or newer than this program\n",
+        ),
+        (
+            &["format", "root.img", "new", "--data-blocks", "65"],
+            5,
+            "veritrail: 65 data blocks of 4096 bytes do not fit the data device of 262144 bytes\n",
+        ),
+        (
+            &["format", "root.img", "root.img", "--data-blocks", "64", "--hash-offset", "4096"],
+            5,
+            "veritrail: the data area (bytes 0..262144) overlaps the hash area (bytes 4096..12288)\n  \
+             hint: --data-blocks says where the data ends, --hash-offset where the tree begins\n",
+        ),
+        (
+            &["format", "root.img", "new", "--data-block-size", "100"],
+            2,
+            "veritrail: --data-block-size is 100 bytes, not a power of two from 512 to 524288 bytes\n",
+        ),
+        (
+            &["verify", "root.img", "root.hash", ROOT, "--fec-device", "fec"],
+            2,
+            "veritrail: --fec-device is not supported yet, and nothing was done\n  \
+             hint: leave it out to go without error correction and signature\n",
+        ),
+        (
+            &["verify", "none", "root.hash", ROOT],
+            6,
+            "veritrail: cannot open none\n  because: No such file or directory (os error 2)\n",
+        ),
+    ];
+    for (arguments, status, err) in cases {
+        assert_eq!(image.run(arguments), said(*status, "", err), "{arguments:?}");
+    }
+    assert!(!image.path("new").exists(), "a mistake leaves no file behind");
+}
+
+#[test]
+fn dump_for_machines() {
+    let image = Image::new("v-sha512-1k512.hash");
+    assert_eq!(
+        image.run(&["dump", "root.hash", "--json"]),
+        said(
+            0,
+            concat!(
+                r#"{"hash_device":"root.hash","uuid":"00000000-1111-4222-8333-444444444401","#,
+                r#""hash_type":1,"data_blocks":256,"data_block_size":1024,"hash_blocks":37,"#,
+                r#""hash_block_size":512,"algorithm":"sha512","salt":"5a","root_hash":null,"#,
+                r#""hash_offset":0,"tree_start":512,"tree_end":19456}"#,
+                "\n"
+            ),
+            ""
+        )
+    );
+}
