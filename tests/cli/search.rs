@@ -180,6 +180,9 @@ fn the_link_ends_as_ausearch_does() {
         (&["-m", "SYSCALL", "-k", "nothing"], 1),
         (&["-ts", "lunch"], 1),
         (&["--nonsense"], 1),
+        (&[], 1),
+        (&["--version"], 0),
+        (&["-v"], 0),
         (&["-if", "/nonexistent"], 1),
     ] {
         let output = run(&link, args, Some(&log()));

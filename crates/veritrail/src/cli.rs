@@ -103,6 +103,11 @@ pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Command, ExitCode> {
     if let Some(verb) = under_verb {
         args.insert(1, verb.into());
     }
+    // ausearch without a question prints its help and fails.
+    let bare = called_as == Called::Ausearch && args.len() == 2;
+    if bare {
+        args.push("--help".into());
+    }
     if args.get(1).is_some_and(|verb| verb == "search") {
         verbs::search::spell_out(&mut args[2..]);
     }
@@ -111,7 +116,8 @@ pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Command, ExitCode> {
         Err(error) => {
             // clap chooses the stream; a closed one is nobody's loss.
             let _ = error.print();
-            Err(ExitCode::from(if error.use_stderr() { called_as.usage_code() } else { 0 }))
+            let wrong = error.use_stderr() || bare;
+            Err(ExitCode::from(if wrong { called_as.usage_code() } else { 0 }))
         }
     }
 }

@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 /// records together satisfy every option given. Only -m and -n may name several values,
 /// of which one has to match. Exit status: 0 found, 1 nothing found.
 #[derive(Args, Debug)]
-#[command(after_help = "\
+#[command(version, after_help = "\
 Examples:
   veritrail search --op verify-data --device 7:1 --sector 0-99
   veritrail search -m DM_CTRL,DM_EVENT -ts today -i
@@ -231,7 +231,7 @@ impl Arguments {
 }
 
 /// ausearch's names of more than one letter behind a single dash.
-const SINGLE_DASH: [(&str, &str); 19] = [
+const SINGLE_DASH: [(&str, &str); 20] = [
     ("-ga", "--gid-all"),
     ("-ge", "--gid-effective"),
     ("-gi", "--gid"),
@@ -250,6 +250,7 @@ const SINGLE_DASH: [(&str, &str); 19] = [
     ("-ui", "--uid"),
     ("-ul", "--loginuid"),
     ("-uu", "--uuid"),
+    ("-v", "--version"),
     ("-vm", "--vm-name"),
 ];
 

@@ -174,6 +174,17 @@ impl Query {
             || self.contid.is_some()
     }
 
+    /// Whether records of this type can have anything to say: they are many, and long.
+    fn asks(&self, kind: RecordType) -> bool {
+        match kind {
+            RecordType::PROCTITLE | RecordType::EXECVE | RecordType::EOE => false,
+            RecordType::PATH | RecordType::CWD => {
+                self.object.is_some() || self.texts.iter().any(|(item, _)| *item == Text::File)
+            }
+            _ => true,
+        }
+    }
+
     fn text_fits(&self, wanted: &[u8], found: &[u8]) -> bool {
         if self.word { wanted == found } else { memchr::memmem::find(found, wanted).is_some() }
     }
@@ -268,6 +279,9 @@ impl<'a> Facts<'a> {
         self.integrity |= query.integrity.fits(line);
         if let Some(wanted) = query.contid {
             self.contid |= has_container(line, wanted);
+        }
+        if !query.asks(kind) {
+            return;
         }
         // An address that is given as a name of the host is better than `?`.
         let mut nameless = kind == RecordType::DAEMON_ACCEPT || kind == RecordType::DAEMON_CLOSE;
