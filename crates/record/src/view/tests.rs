@@ -382,3 +382,51 @@ fn users_and_configuration() {
     let change: ConfigChange<'_> = read(raw);
     assert_eq!((change.op, change.old), (Some(&b"set"[..]), Some(&b"1"[..])));
 }
+
+proptest::proptest! {
+    /// A fuzz target calls the same: no body is too strange to be refused.
+    #[test]
+    fn no_body_makes_a_view_panic(words in proptest::collection::vec((0usize..KEYS.len(), ".{0,12}"), 0..30)) {
+        let body: String = words.iter().map(|(key, value)| format!("{}={value} ", KEYS[*key])).collect();
+        let fields = Fields::new(body.as_bytes());
+        let _ = DmCtrl::from_fields(&fields);
+        let _ = DmEvent::from_fields(&fields).map(|view| view.violation());
+        let _ = ContainerOp::from_fields(&fields).map(|view| view.contid.chains());
+        let _ = Integrity::from_fields(&fields);
+        let _ = PolicyRule::from_fields(&fields);
+        let _ = Syscall::from_fields(&fields);
+        let _ = Path::from_fields(&fields);
+        let _ = Sockaddr::from_fields(&fields);
+        let _ = User::from_fields(&fields).map(|view| (view.op(), view.res()));
+        let raw = format!("type=EXECVE msg=audit(1.000:2): {body}");
+        let _ = Execve::join(Line::parse(raw.as_bytes()));
+    }
+}
+
+const KEYS: &[&str] = &[
+    "argc",
+    "a0",
+    "a1",
+    "a1[0]",
+    "a1[1]",
+    "a99",
+    "op",
+    "dev",
+    "sector",
+    "module",
+    "res",
+    "pid",
+    "uid",
+    "auid",
+    "ses",
+    "contid",
+    "old-contid",
+    "opid",
+    "msg",
+    "saddr",
+    "item",
+    "mode",
+    "cause",
+    "comm",
+    "arch",
+];
