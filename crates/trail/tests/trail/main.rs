@@ -6,6 +6,7 @@ mod basics;
 mod crash;
 mod kill;
 mod kit;
+mod live;
 mod outage;
 mod parsers;
 mod tamper;
