@@ -29,16 +29,16 @@ pub fn create<S: Store>(store: &S, host: &str) -> Result<PublicKey, Error> {
         let path = Path::new(directory);
         store.create_dir(path).map_err(Error::write("create", path))?;
     }
-    let mut random = [0; 48];
-    getrandom::fill(&mut random).map_err(|error| {
-        Error::io("draw a random key for", Path::new(layout::KEY))(error.into())
-    })?;
-    let (id, seed) = random.split_first_chunk::<16>().unwrap_or((&[0; 16], &[]));
-    let seed = seed.try_into().unwrap_or(&[0; 32]);
+    let (mut id, mut seed) = ([0; 16], [0; 32]);
+    for random in [&mut id[..], &mut seed[..]] {
+        getrandom::fill(random).map_err(|error| {
+            Error::io("draw a random key for", Path::new(layout::KEY))(error.into())
+        })?;
+    }
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-' || c == '_';
     let host: String = host.chars().map(|c| if fits(c) { c } else { '-' }).take(64).collect();
-    let origin = format!("{host}/{:032x}", u128::from_be_bytes(*id));
-    let key = SecretKey::from_seed(&origin, seed)
+    let origin = format!("{host}/{:032x}", u128::from_be_bytes(id));
+    let key = SecretKey::from_seed(&origin, &seed)
         .map_err(|error| Error::unusable(layout::KEY, error.to_string()))?;
     let nothing = Checkpoint::of(&origin, &crate::merkle::Range::new());
 
