@@ -11,7 +11,9 @@ use clap::{Args, ValueEnum};
 /// records together satisfy every option given. Only -m and -n may name several values,
 /// of which one has to match. Exit status: 0 found, 1 nothing found.
 #[derive(Args, Debug)]
-#[command(version, after_help = "\
+#[command(
+    version,
+    after_help = "\
 Examples:
   veritrail search --op verify-data --device 7:1 --sector 0-99
   veritrail search -m DM_CTRL,DM_EVENT -ts today -i
@@ -23,7 +25,8 @@ Times (-ts, -te): now, recent (10 minutes ago), this-hour, boot, today, yesterda
   also RFC 3339 (2026-11-22T10:00:00Z) and seconds since 1970.
 
 Without --trail or --input a pipe on standard input is read, else /var/log/veritrail.
-The long names with one dash that ausearch has (-ts, -if, -ui, ...) are understood.")]
+The long names with one dash that ausearch has (-ts, -if, -ui, ...) are understood."
+)]
 #[allow(clippy::struct_excessive_bools, reason = "switches of a command line")]
 pub(crate) struct Arguments {
     /// Search this trail; may be repeated
