@@ -4,5 +4,4 @@
 
 mod demo;
 mod search;
-mod trail;
 mod verity;

@@ -16,11 +16,11 @@
 //! | `VT_RAW` | a user message from netlink held LF, CR, NUL or 0x1D: they stand as blanks | hex of the body as it came |
 //!
 //! What cannot stand as a line - no record at all, longer than
-//! [`LONGEST_LINE`], a kernel record with a LF in it, a line of a file with a
-//! NUL, or one that bears a name of veritrail's (`VT_...`) - is kept as pieces, the line's end included:
+//! [`LONGEST_LINE`], a kernel record with a LF in it, or one that bears a name
+//! of veritrail's (`VT_...`) - is kept as pieces, the line's end included:
 //! `type=VT_LINE msg=audit(STAMP:SERIAL): part=I/N data=HEX`.
 
-use memchr::{memchr, memchr_iter};
+use memchr::memchr_iter;
 
 use crate::line::{EventId, Line, TAIL};
 use crate::names::RecordType;
@@ -97,9 +97,10 @@ fn push_line(out: &mut Vec<u8>, source: Source<'_>, line: &Line<'_>, tail: &Tail
     let breaks = |b: &u8| matches!(*b, b'\n' | b'\r' | 0 | TAIL);
     let mut raw = None;
     if source.origin == Origin::Netlink && from_audit[body..].iter().any(breaks) {
-        if line.record_type().is_user_message() {
+        // Behind a bare `):` the blank that replaces the first byte would be read as the header's.
+        if line.record_type().is_user_message() && from_audit[..body].ends_with(b" ") {
             raw = Some(&from_audit[body..]);
-        } else if from_audit.contains(&b'\n') {
+        } else if line.record_type().is_user_message() || from_audit.contains(&b'\n') {
             return false;
         }
     }
@@ -110,8 +111,7 @@ fn push_line(out: &mut Vec<u8>, source: Source<'_>, line: &Line<'_>, tail: &Tail
         }
         None => out.extend_from_slice(from_audit),
     }
-    // A leaf holds no NUL, so that what a crash left unwritten is never taken for one.
-    if prefix.contains(&b'\n') || memchr(0, &out[start..]).is_some() {
+    if prefix.contains(&b'\n') {
         return false;
     }
 

@@ -89,7 +89,7 @@ pub fn import(
         assembler: Assembler::default(),
         held: 0,
         cut: false,
-        first: None,
+        last: Receipt::default(),
     };
     let mut hash = Sha256::new();
     let mut buffer = vec![0; CHUNK];
@@ -137,8 +137,7 @@ struct Import<'a> {
     held: usize,
     /// The line under way was too long and its first pieces are handed in already.
     cut: bool,
-    /// The first entry of this import.
-    first: Option<Receipt>,
+    last: Receipt,
 }
 
 impl Import<'_> {
@@ -175,16 +174,20 @@ impl Import<'_> {
 
     /// The end of the source, and what stands behind its last LF.
     fn end(&mut self, rest: &[u8]) -> Result<(), DoorError> {
-        let record = Line::parse(record::stored::split_end(rest).0);
-        let record = record.ok().filter(|_| !self.cut);
-        if let Some(record) = &record {
+        // The event that this belongs to goes last: behind a line without LF nothing else
+        // of the source may follow, or its bytes could not be given back.
+        let mut last = None;
+        if !rest.is_empty() && !self.cut && Line::parse(record::stored::split_end(rest).0).is_ok() {
             self.imported.lines += 1;
-            self.held += rest.len();
-            self.assembler.handle_line(Duration::ZERO, record, rest.into());
+            let record = Line::parse(record::stored::split_end(rest).0);
+            if let Ok(record) = record {
+                self.held += rest.len();
+                self.assembler.handle_line(Duration::ZERO, &record, rest.into());
+            }
+        } else {
+            last = Some(rest).filter(|rest| !rest.is_empty());
         }
         self.assembler.handle_end();
-        // Behind a line without LF nothing else of the source may follow, or its bytes could
-        // not be given back: the event that has it goes last.
         let mut unended = None;
         while let Some(event) = self.assembler.poll_event() {
             if event.records.iter().any(|record| !record.ends_with(b"\n")) {
@@ -196,10 +199,7 @@ impl Import<'_> {
         if let Some(event) = unended {
             self.event(&event)?;
         }
-        if record.is_none() && !rest.is_empty() {
-            self.line(rest)?;
-        }
-        Ok(())
+        last.map_or(Ok(()), |rest| self.line(rest))
     }
 
     /// Hands in the records of an event, in as many entries as their size takes.
@@ -219,10 +219,12 @@ impl Import<'_> {
     }
 
     fn submit(&mut self, lines: &[&[u8]]) -> Result<(), DoorError> {
-        let lines = Lines::Foreign { origin: Origin::File, lines };
-        let receipt =
-            self.door.submit(&Entry { class: Class::Rest, ticket: None, lines, tail: TAIL })?;
-        self.first.get_or_insert(receipt);
+        self.last = self.door.submit(&Entry {
+            class: Class::Rest,
+            ticket: None,
+            lines: Lines::Foreign { origin: Origin::File, lines },
+            tail: TAIL,
+        })?;
         Ok(())
     }
 
@@ -246,7 +248,7 @@ impl Import<'_> {
         let entry =
             Entry { class: Class::Integrity, ticket: None, lines: Lines::Own(&own), tail: TAIL };
         let last = self.door.submit(&entry)?;
-        self.door.wait_durable_from(self.first.unwrap_or(last))?;
+        self.door.wait_durable(last)?;
         Ok(self.imported)
     }
 }

@@ -186,8 +186,7 @@ mod tests {
 
     #[test]
     fn the_schema() {
-        type Case<'a> = (Option<u64>, &'a [&'a [u8]], &'a str);
-        let cases: [Case<'_>; 4] = [
+        let cases: [(Option<u64>, &[&[u8]], &str); 4] = [
             (
                 Some(7),
                 &[

@@ -1,0 +1,167 @@
+//! What must hold for any bytes, one function per parser. None of them may panic, and memory
+//! stays within a small multiple of the input; beyond that each says what it checks.
+//!
+//! `cargo fuzz run NAME` (nightly) looks for bytes that break one; `tests/replay.rs` runs them
+//! on the stable toolchain over the seeds, damaged seeds, and whatever a fuzzer once found.
+
+pub mod seeds;
+
+use std::time::Duration;
+
+use block::verity::{HashArea, Layout, Superblock};
+use record::interpret::{EventContext, Interpreter, Numeric, Reading};
+use record::stored::{Origin, Restorer, Source, push_stored, split_end};
+use record::write::Tail;
+use record::{Assembler, EventId, Line, Patience};
+use trail::door::{Frame, Unpacked, pack};
+use trail::note::Note;
+use trail::{Checkpoint, Class, Proof, PublicKey, SecretKey, check_proof};
+
+/// All of them, by the name of their fuzz target.
+pub const ALL: &[(&str, fn(&[u8]))] = &[
+    ("lines", lines),
+    ("stored", stored),
+    ("interpret", interpret),
+    ("superblock", superblock),
+    ("note", note),
+    ("proof", proof),
+    ("frame", frame),
+    ("entry", entry),
+    ("leaf", leaf),
+];
+
+/// A log: a line is its prefix and its payload, its fields end, and every record that goes into
+/// the assembler comes out of it once.
+pub fn lines(bytes: &[u8]) {
+    let mut assembler = Assembler::new(Patience::default());
+    let (mut taken, mut given) = (0, 0);
+    for text in bytes.split(|b| *b == b'\n') {
+        for line in [Line::parse(text), Line::parse_stored(text)].into_iter().flatten() {
+            assert!(line.raw().starts_with(line.prefix()));
+            let fields = line.fields().flat().count();
+            assert!(fields <= line.body().len() + 1);
+        }
+        if let Ok(line) = Line::parse(text) {
+            assembler.handle_line(Duration::ZERO, &line, ());
+            taken += 1;
+            while let Some(event) = assembler.poll_event() {
+                given += event.records.len();
+            }
+        }
+    }
+    assembler.handle_end();
+    while let Some(event) = assembler.poll_event() {
+        given += event.records.len();
+    }
+    assert_eq!(taken, given);
+}
+
+/// A source line comes back from its stored form byte for byte, wherever it came from; and its
+/// stored form has no line that ausearch would cut.
+pub fn stored(bytes: &[u8]) {
+    let mut tail = Tail::new();
+    tail.push("VT_LEAF", 7).expect("a registered name");
+    for line in bytes.split_inclusive(|b| *b == b'\n') {
+        let (text, end) = split_end(line);
+        round_trip(Source { text, end, origin: Origin::File }, &tail);
+    }
+    round_trip(Source { text: bytes, end: b"\n", origin: Origin::Netlink }, &tail);
+}
+
+fn round_trip(source: Source<'_>, tail: &Tail) {
+    let mut stored = Vec::new();
+    push_stored(&mut stored, source, tail, EventId { millis: 1, serial: 2 });
+    let mut restored = Vec::new();
+    let mut restorer = Restorer::default();
+    let body = stored.strip_suffix(b"\n").expect("every stored line ends in a line feed");
+    for line in body.split(|b| *b == b'\n') {
+        assert!(line.len() < record::write::LONGEST_LINE);
+        restorer.push(line, &mut restored).expect("what was stored can be restored");
+    }
+    restorer.finish().expect("all pieces are there");
+    assert_eq!(restored, [source.text, source.end].concat());
+}
+
+/// Interpreted text has no control characters, whatever the record holds.
+pub fn interpret(bytes: &[u8]) {
+    let context = EventContext::read(bytes);
+    let interpreter = Interpreter::new(&Numeric);
+    for text in bytes.split(|b| *b == b'\n') {
+        let Ok(line) = Line::parse(text) else { continue };
+        let reading = Reading::of(&line, &context);
+        let mut out = Vec::new();
+        interpreter.body(&reading, line.body(), &mut out);
+        assert!(out.iter().all(|b| *b >= b' '), "{}", out.escape_ascii());
+    }
+}
+
+/// A superblock that is accepted is written in one way, and its layout can be computed.
+pub fn superblock(bytes: &[u8]) {
+    let Ok(superblock) = Superblock::read(bytes) else { return };
+    let written = superblock.to_bytes();
+    let again = Superblock::read(&written).expect("what was accepted is accepted again");
+    assert_eq!(again.to_bytes(), written);
+    // The name of the algorithm may be spelled otherwise, and padding is not looked at.
+    assert_eq!(written[..32], bytes[..32]);
+    assert_eq!(written[64..82], bytes[64..82]);
+    for offset in [0, 512, u64::MAX / 512 * 512] {
+        let _ = Layout::new(&superblock.params, HashArea { offset, superblock: true });
+    }
+}
+
+/// Only canonical bytes are a note, a checkpoint or a key.
+pub fn note(bytes: &[u8]) {
+    if let Ok(note) = Note::parse(bytes) {
+        assert_eq!(note.to_text().as_bytes(), bytes);
+        if let Ok(checkpoint) = Checkpoint::parse(note.text) {
+            assert_eq!(checkpoint.to_text(), note.text);
+        }
+        // The key that signed the seeds never left this program.
+        let _ = note.check(seeds::key().public());
+    }
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = PublicKey::parse(text);
+        let _ = SecretKey::parse(text);
+    }
+}
+
+/// A bundle that is accepted is one of the seeds: nothing else leads to the signed root.
+pub fn proof(bytes: &[u8]) {
+    if let Ok(Proof::Good(proven)) = check_proof(bytes, seeds::key().public()) {
+        assert!(
+            seeds::proven().contains(&(proven.index.0, proven.leaf)),
+            "a forged leaf was accepted"
+        );
+    }
+}
+
+/// A frame that is read is written as it was.
+pub fn frame(bytes: &[u8]) {
+    let Some((kind, body)) = bytes.split_first() else { return };
+    if let Ok(frame) = Frame::read(*kind, body) {
+        let mut written = Vec::new();
+        frame.write(&mut written);
+        assert_eq!(written[4..], *bytes);
+    }
+    let mut stream = bytes;
+    let mut buffer = Vec::new();
+    while let Ok(Some(_)) = Frame::next(&mut stream, &mut buffer) {}
+}
+
+/// An entry that is taken apart can be packed again.
+pub fn entry(bytes: &[u8]) {
+    if let Ok(unpacked) = Unpacked::read(bytes) {
+        let packed = pack(&unpacked.entry(Class::Rest, None)).expect("it was packed before");
+        assert_eq!(packed, bytes);
+    }
+}
+
+/// A leaf lies within the bytes, ends with a line feed and has no NUL.
+pub fn leaf(bytes: &[u8]) {
+    if let trail::leaf::Frame::Whole { len, tail } = trail::leaf::frame(bytes) {
+        let leaf = &bytes[..len];
+        assert!(leaf.ends_with(b"\n") && leaf.len() <= trail::leaf::MOST_BYTES);
+        assert!(!leaf.contains(&0));
+        let _ = tail.ticket();
+    }
+}

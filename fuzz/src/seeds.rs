@@ -1,0 +1,156 @@
+//! Bytes to begin with, made by our own writers.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use block::verity::{BlockSize, HashName, HashType, Params, Salt, Superblock};
+use record::units::LeafIndex;
+use trail::door::{Frame, pack};
+use trail::{
+    Class, Disk, Entry, Field, Lines, Origin, Own, Reader, SecretKey, Stamp, Ticket, Writer,
+    create, layout, prove,
+};
+
+/// A log with one line of each kind that the parsers tell apart.
+const LOG: &[u8] = b"type=SYSCALL msg=audit(1795300925.156:791): arch=c000003e syscall=59 success=yes exit=0 a0=55 a1=7f a2=0 a3=8 items=2 ppid=1 pid=2 auid=1000 uid=0 gid=0 euid=0 suid=0 fsuid=0 egid=0 sgid=0 fsgid=0 tty=pts0 ses=3 comm=\"echo\" exe=\"/bin/echo\" key=(null)\x1dARCH=x86_64 SYSCALL=execve AUID=\"alice\" UID=\"root\"
+type=EXECVE msg=audit(1795300925.156:791): argc=3 a0=\"/bin/echo\" a1=\"one\" a2=74776F207468726565
+node=h1 type=UNKNOWN[1339] msg=audit(1795298401.916:8): module=verity op=verify-data dev=7:1 sector=10 res=0\r
+audit: type=1338 audit(1795300832.471:4): module=verity op=ctr ppid=158 pid=165 auid=4294967295 uid=0 error_msg='Invalid root digest' res=0
+type=1807 audit(1795301114.838:41): action=audit func=BPRM_CHECK fowner>5 UNKNOWN=tok res=0
+type=USER msg=audit(1795300925.156:790): pid=1 uid=0 auid=4294967295 ses=1 msg='text=hello \"user\" exe=\"/usr/sbin/auditctl\" hostname=? res=success'
+type=SOCKADDR msg=audit(1795301342.240:819): saddr=010000616273
+type=CONTAINER_ID msg=audit(1795301342.240:820): record=1 contid=4,^2,^1,9
+type=PROCTITLE msg=audit(1795300925.156:791): proctitle=2F62696E2F6563686F006F6E65
+type=UNKNOWN[1337] msg=audit(1630425112.119:194): module=integrity op=integrity-checksum dev=254:3 sector=77480 subj==unconfined res=0
+not a record";
+
+/// The seeds of a target.
+#[must_use]
+pub fn of(target: &str) -> Vec<Vec<u8>> {
+    match target {
+        "lines" | "interpret" | "stored" => {
+            let mut seeds: Vec<Vec<u8>> = LOG.split(|b| *b == b'\n').map(<[u8]>::to_vec).collect();
+            seeds.push(LOG.to_vec());
+            seeds.extend(trail().leaves.iter().cloned());
+            seeds
+        }
+        "superblock" => superblocks(),
+        "note" => vec![trail().note.clone(), key().public().to_text().into_bytes()],
+        "proof" => trail().proofs.clone(),
+        "frame" => frames(),
+        "entry" => vec![entry()],
+        "leaf" => trail().leaves.clone(),
+        _ => Vec::new(),
+    }
+}
+
+/// The key that signed the seeds.
+#[must_use]
+pub fn key() -> &'static SecretKey {
+    &trail().key
+}
+
+/// The leaves there are proofs of, with their places.
+#[must_use]
+pub fn proven() -> Vec<(u64, Vec<u8>)> {
+    (0..).zip(trail().leaves.iter().cloned()).collect()
+}
+
+fn superblocks() -> Vec<Vec<u8>> {
+    let algorithms = ["sha256", "sha1", "sha512"];
+    algorithms
+        .into_iter()
+        .filter_map(|name| {
+            let params = Params {
+                hash_type: HashType::Normal,
+                hash: HashName::parse(name).ok()?,
+                data_block_size: BlockSize::DEFAULT,
+                hash_block_size: BlockSize::DEFAULT,
+                data_blocks: 64,
+                salt: Salt::new(b"\x01\x02").ok()?,
+            };
+            Some(Superblock { uuid: uuid::Uuid::from_u128(7), params }.to_bytes().to_vec())
+        })
+        .collect()
+}
+
+fn entry() -> Vec<u8> {
+    let lines: Vec<&[u8]> = LOG.split(|b| *b == b'\n').take(2).collect();
+    let entry = Entry {
+        class: Class::Rest,
+        ticket: None,
+        lines: Lines::Foreign { origin: Origin::File, lines: &lines },
+        tail: &[Field { name: "VT_SRC", value: "import" }],
+    };
+    pack(&entry).unwrap_or_default()
+}
+
+fn frames() -> Vec<Vec<u8>> {
+    let frames = [
+        Frame::Hello { version: 1, client: 9 },
+        Frame::Entry { seq: 1, class: Class::Integrity, packed: entry() },
+        Frame::Checkpoint,
+        Frame::Welcome { version: 1 },
+        Frame::Durable { seq: 3 },
+    ];
+    let bytes = |frame: &Frame| {
+        let mut bytes = Vec::new();
+        frame.write(&mut bytes);
+        bytes.split_off(4)
+    };
+    frames.iter().map(bytes).collect()
+}
+
+/// A small trail and what it gives away.
+struct Trail {
+    key: SecretKey,
+    note: Vec<u8>,
+    leaves: Vec<Vec<u8>>,
+    proofs: Vec<Vec<u8>>,
+}
+
+fn trail() -> &'static Trail {
+    static TRAIL: OnceLock<Trail> = OnceLock::new();
+    TRAIL.get_or_init(|| make().expect("a temporary folder holds a small trail"))
+}
+
+fn make() -> Result<Trail, trail::Error> {
+    let folder = std::env::temp_dir().join(format!("veritrail-seeds-{}", std::process::id()));
+    let io = |_| trail::Error::NoTrail;
+    std::fs::create_dir_all(&folder).map_err(io)?;
+    let made = fill(&folder);
+    // Whatever became of it, nothing is left behind.
+    let _ = std::fs::remove_dir_all(&folder);
+    made
+}
+
+fn fill(folder: &Path) -> Result<Trail, trail::Error> {
+    let now = Stamp { boottime_ns: 5, realtime_ns: 1_795_310_000_000_000_000 };
+    create(&Disk::new(folder), "fuzz")?;
+    let (mut writer, _) = Writer::open(Disk::new(folder), "boot", now)?;
+    for (seq, line) in (1..).zip(LOG.split(|b| *b == b'\n')) {
+        let lines = [line];
+        let own = [Own { kind: "VT_PLACE", body: b"role=data" }];
+        let lines = if seq % 3 == 0 {
+            Lines::Own(&own)
+        } else {
+            Lines::Foreign { origin: Origin::Netlink, lines: &lines }
+        };
+        let ticket = Some(Ticket { client: "seeds", seq });
+        writer.append(&Entry { class: Class::Rest, ticket, lines, tail: &[] }, now)?;
+    }
+    let size = writer.next_leaf().0;
+    let note = writer.close(now)?.into_bytes();
+    let store = Disk::new(folder);
+    let proofs =
+        (0..size).map(|index| prove(&store, LeafIndex(index))).collect::<Result<Vec<_>, _>>()?;
+    let mut leaves = Vec::new();
+    let mut reader = Reader::open(store, LeafIndex(0))?;
+    while let Some(leaf) = reader.next()? {
+        leaves.push(leaf.bytes.to_vec());
+    }
+    let text =
+        std::fs::read_to_string(folder.join(layout::KEY)).map_err(|_| trail::Error::NoTrail)?;
+    let key = SecretKey::parse(&text).map_err(|_| trail::Error::NoTrail)?;
+    Ok(Trail { key, note, leaves, proofs })
+}
