@@ -17,8 +17,11 @@ use trail::door::{Frame, Unpacked, pack};
 use trail::note::Note;
 use trail::{Checkpoint, Class, Proof, PublicKey, SecretKey, check_proof};
 
-/// All of them, by the name of their fuzz target.
-pub const ALL: &[(&str, fn(&[u8]))] = &[
+/// A target: its name and its function.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const ALL: &[Target] = &[
     ("lines", lines),
     ("stored", stored),
     ("interpret", interpret),
