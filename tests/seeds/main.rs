@@ -21,13 +21,14 @@ fn run(name: &str, needs: &[&str]) {
     for link in ["veritrail", "veritysetup", "ausearch"] {
         std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_veritrail"), bin.join(link)).unwrap();
     }
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/seeds").join(name);
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/seeds");
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
     let output = Command::new("timeout")
         .args(["120", "bash"])
-        .arg(&script)
+        .arg(seeds.join(name))
         .current_dir(folder.path())
         .env("PATH", path)
+        .env("SEEDS", &seeds)
         .output()
         .unwrap();
     assert!(
@@ -47,4 +48,14 @@ fn on_path(tool: &str) -> bool {
 #[test]
 fn seed_000_dm_verity_audit() {
     run("000-dm-verity-audit.sh", &["bash", "dd"]);
+}
+
+#[test]
+fn seed_001_dm_integrity_audit() {
+    run("001-dm-integrity-audit.sh", &["bash", "cmp"]);
+}
+
+#[test]
+fn seed_002_container_records() {
+    run("002-container-records.sh", &["bash"]);
 }

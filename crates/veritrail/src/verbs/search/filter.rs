@@ -128,8 +128,11 @@ impl Query {
     pub(super) fn type_fits(&self, line: &Line<'_>) -> bool {
         self.types.is_empty()
             || self.types.iter().any(|wanted| match wanted {
+                // A number that has another meaning today is not what its line was about.
                 Type::Known(wanted) => {
-                    *wanted == line.record_type() || *wanted == line.effective_type()
+                    let written = line.record_type();
+                    *wanted == line.effective_type()
+                        || (*wanted == written && written.name().is_none())
                 }
                 Type::Named(name) => line.type_text().eq_ignore_ascii_case(name),
             })
