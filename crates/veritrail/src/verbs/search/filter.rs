@@ -47,10 +47,14 @@ pub(super) struct Query {
     pub(super) contid: Option<u64>,
 }
 
-/// A record type to look for: a number, or a name that no table has.
+/// A record type to look for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Type {
+    /// A name: what records of that kind are about, whatever number they were once written with.
     Known(RecordType),
+    /// A number: as the line has it, or as it would have it today.
+    Numbered(RecordType),
+    /// A name that no table has.
     Named(Vec<u8>),
 }
 
@@ -128,11 +132,9 @@ impl Query {
     pub(super) fn type_fits(&self, line: &Line<'_>) -> bool {
         self.types.is_empty()
             || self.types.iter().any(|wanted| match wanted {
-                // A number that has another meaning today is not what its line was about.
-                Type::Known(wanted) => {
-                    let written = line.record_type();
-                    *wanted == line.effective_type()
-                        || (*wanted == written && written.name().is_none())
+                Type::Known(wanted) => *wanted == line.effective_type(),
+                Type::Numbered(wanted) => {
+                    *wanted == line.record_type() || *wanted == line.effective_type()
                 }
                 Type::Named(name) => line.type_text().eq_ignore_ascii_case(name),
             })
