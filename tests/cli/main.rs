@@ -4,4 +4,5 @@
 
 mod demo;
 mod search;
+mod trail;
 mod verity;

@@ -241,6 +241,7 @@ types! {
     2914 VT_PLACE
     2915 VT_READER
     2916 VT_PRUNE
+    2917 VT_SINK
 }
 
 /// First number of veritrail's own types.

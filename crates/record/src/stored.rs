@@ -16,11 +16,11 @@
 //! | `VT_RAW` | a user message from netlink held LF, CR, NUL or 0x1D: they stand as blanks | hex of the body as it came |
 //!
 //! What cannot stand as a line - no record at all, longer than
-//! [`LONGEST_LINE`], a kernel record with a LF in it, or one that bears a name
-//! of veritrail's (`VT_...`) - is kept as pieces, the line's end included:
+//! [`LONGEST_LINE`], a kernel record with a LF in it, a line of a file with a
+//! NUL, or one that bears a name of veritrail's (`VT_...`) - is kept as pieces, the line's end included:
 //! `type=VT_LINE msg=audit(STAMP:SERIAL): part=I/N data=HEX`.
 
-use memchr::memchr_iter;
+use memchr::{memchr, memchr_iter};
 
 use crate::line::{EventId, Line, TAIL};
 use crate::names::RecordType;
@@ -111,7 +111,8 @@ fn push_line(out: &mut Vec<u8>, source: Source<'_>, line: &Line<'_>, tail: &Tail
         }
         None => out.extend_from_slice(from_audit),
     }
-    if prefix.contains(&b'\n') {
+    // A leaf holds no NUL, so that what a crash left unwritten is never taken for one.
+    if prefix.contains(&b'\n') || memchr(0, &out[start..]).is_some() {
         return false;
     }
 

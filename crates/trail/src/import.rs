@@ -89,7 +89,7 @@ pub fn import(
         assembler: Assembler::default(),
         held: 0,
         cut: false,
-        last: Receipt::default(),
+        first: None,
     };
     let mut hash = Sha256::new();
     let mut buffer = vec![0; CHUNK];
@@ -137,7 +137,8 @@ struct Import<'a> {
     held: usize,
     /// The line under way was too long and its first pieces are handed in already.
     cut: bool,
-    last: Receipt,
+    /// The first entry of this import.
+    first: Option<Receipt>,
 }
 
 impl Import<'_> {
@@ -174,20 +175,16 @@ impl Import<'_> {
 
     /// The end of the source, and what stands behind its last LF.
     fn end(&mut self, rest: &[u8]) -> Result<(), DoorError> {
-        // The event that this belongs to goes last: behind a line without LF nothing else
-        // of the source may follow, or its bytes could not be given back.
-        let mut last = None;
-        if !rest.is_empty() && !self.cut && Line::parse(record::stored::split_end(rest).0).is_ok() {
+        let record = Line::parse(record::stored::split_end(rest).0);
+        let record = record.ok().filter(|_| !self.cut);
+        if let Some(record) = &record {
             self.imported.lines += 1;
-            let record = Line::parse(record::stored::split_end(rest).0);
-            if let Ok(record) = record {
-                self.held += rest.len();
-                self.assembler.handle_line(Duration::ZERO, &record, rest.into());
-            }
-        } else {
-            last = Some(rest).filter(|rest| !rest.is_empty());
+            self.held += rest.len();
+            self.assembler.handle_line(Duration::ZERO, record, rest.into());
         }
         self.assembler.handle_end();
+        // Behind a line without LF nothing else of the source may follow, or its bytes could
+        // not be given back: the event that has it goes last.
         let mut unended = None;
         while let Some(event) = self.assembler.poll_event() {
             if event.records.iter().any(|record| !record.ends_with(b"\n")) {
@@ -199,7 +196,10 @@ impl Import<'_> {
         if let Some(event) = unended {
             self.event(&event)?;
         }
-        last.map_or(Ok(()), |rest| self.line(rest))
+        if record.is_none() && !rest.is_empty() {
+            self.line(rest)?;
+        }
+        Ok(())
     }
 
     /// Hands in the records of an event, in as many entries as their size takes.
@@ -219,12 +219,10 @@ impl Import<'_> {
     }
 
     fn submit(&mut self, lines: &[&[u8]]) -> Result<(), DoorError> {
-        self.last = self.door.submit(&Entry {
-            class: Class::Rest,
-            ticket: None,
-            lines: Lines::Foreign { origin: Origin::File, lines },
-            tail: TAIL,
-        })?;
+        let lines = Lines::Foreign { origin: Origin::File, lines };
+        let receipt =
+            self.door.submit(&Entry { class: Class::Rest, ticket: None, lines, tail: TAIL })?;
+        self.first.get_or_insert(receipt);
         Ok(())
     }
 
@@ -248,7 +246,7 @@ impl Import<'_> {
         let entry =
             Entry { class: Class::Integrity, ticket: None, lines: Lines::Own(&own), tail: TAIL };
         let last = self.door.submit(&entry)?;
-        self.door.wait_durable(last)?;
+        self.door.wait_durable_from(self.first.unwrap_or(last))?;
         Ok(self.imported)
     }
 }

@@ -186,7 +186,8 @@ mod tests {
 
     #[test]
     fn the_schema() {
-        let cases: [(Option<u64>, &[&[u8]], &str); 4] = [
+        type Case<'a> = (Option<u64>, &'a [&'a [u8]], &'a str);
+        let cases: [Case<'_>; 4] = [
             (
                 Some(7),
                 &[

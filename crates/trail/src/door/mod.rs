@@ -256,7 +256,7 @@ impl Door {
         Receipt(seq)
     }
 
-    /// Waits until an entry, and so every one before it, is durable.
+    /// Waits until an entry is durable.
     ///
     /// # Errors
     /// [`DoorError::Refused`], [`DoorError::NoRoom`] for this entry; what made the door
@@ -266,6 +266,16 @@ impl Door {
             .shared
             .wait(&self.shared.done, |state| (state.outbox.settled() >= receipt.0).then_some(()))?;
         state.outbox.refusal(receipt.0).map_or(Ok(()), |error| Err(error.clone()))
+    }
+
+    /// Waits until every entry of this door is durable, from the one with `first` on.
+    ///
+    /// # Errors
+    /// As [`Door::wait_durable`], for the first of them that was refused.
+    pub fn wait_durable_from(&self, first: Receipt) -> Result<(), DoorError> {
+        let state =
+            self.shared.wait(&self.shared.done, |state| state.outbox.is_empty().then_some(()))?;
+        state.outbox.first_refusal(first.0).map_or(Ok(()), |error| Err(error.clone()))
     }
 
     /// Whether an entry is durable, without waiting. Refused entries count as settled here

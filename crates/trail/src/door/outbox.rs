@@ -173,6 +173,11 @@ impl Outbox {
         self.after(seq.saturating_sub(1)).next().filter(|item| item.seq == seq).map(|i| i.class)
     }
 
+    /// The first entry from `seq` on that was refused.
+    pub(super) fn first_refusal(&self, seq: u64) -> Option<&DoorError> {
+        self.refused.range(seq..).next().map(|(_, error)| error)
+    }
+
     /// Why the entry was refused.
     pub(super) fn refusal(&self, seq: u64) -> Option<&DoorError> {
         self.refused.get(&seq)
