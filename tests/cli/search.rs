@@ -68,6 +68,8 @@ fn our_own_criteria_find_what_stock_tools_cannot() {
         ("--sector 10", &[DATA]),
         ("--sector 0-2855", &[DATA]),
         ("--sector 10-2856", &[DATA, OLD]),
+        ("--sector 11-", &[OLD]),
+        ("--sector -10", &[DATA]),
         ("--device 253:0 --sector 10", &[]),
         ("--contid 42", &[INSIDE, LIST]),
         ("--contid 9", &[INSIDE, LIST]),
@@ -102,6 +104,27 @@ fn records_stand_in_order_of_arrival_and_the_link_reverses_them() {
     let linked = run(&link, &["-m", "DM_CTRL"], Some(&log()));
     let linked = String::from_utf8(linked.stdout).unwrap();
     assert_eq!(linked, format!("----\ntime->Sat Nov 21 22:00:01 2026\n{CALL}\n{CTR}\n"));
+}
+
+/// A zone by name is looked up where the system keeps them, for reading and for printing.
+#[test]
+fn the_time_zone_is_the_one_that_tz_names() {
+    const ZONE: &str = "America/New_York";
+    if !Path::new("/usr/share/zoneinfo").join(ZONE).exists() {
+        eprintln!("SKIPPED: the_time_zone_is_the_one_that_tz_names: no time zones are installed");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.log");
+    fs::write(&path, log()).unwrap();
+    let output = Command::new(OURS)
+        .args(["search", "-te", "11/21/2026", "17:00:01", "-m", "DM_EVENT", "--input"])
+        .arg(&path)
+        .env("TZ", ZONE)
+        .output()
+        .unwrap();
+    let want = format!("----\ntime->Sat Nov 21 17:00:01 2026\n{DATA}\n");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), want);
 }
 
 #[test]
@@ -152,6 +175,8 @@ fn nothing_found_is_one_and_mistakes_are_not() {
             "veritrail: `lunch` is not a time: no such word or date\n  hint: a time is now, recent,",
         ),
         ("-m DM-EVENT", 2, "veritrail: `DM-EVENT` is not a record type\n"),
+        ("-m DM_EVENT,", 2, "veritrail: `` is not a record type\n"),
+        ("--sector -", 2, "error: invalid value '-'"),
         ("-sc fly", 2, "veritrail: no system call of"),
         ("-e EFLY", 2, "veritrail: `EFLY` is neither a number nor the name of an errno\n"),
         (
