@@ -27,6 +27,24 @@ pub struct Stamp {
     pub millis: u64,
 }
 
+impl Stamp {
+    /// The stamp of a line that plainly is a record, `type=T msg=audit(SEC.MMM:`, at a
+    /// fraction of the cost of [`Line::parse`]; `None` says nothing about a line.
+    #[inline]
+    #[must_use]
+    pub fn peek(raw: &[u8]) -> Option<Stamp> {
+        let name = raw.strip_prefix(b"type=")?;
+        let blank = name.iter().take(LONGEST_NAME).position(|b| *b == b' ')?;
+        let rest = name[blank..].strip_prefix(b" msg=audit(")?;
+        let (seconds, end) = number(rest, 0);
+        let [b'.', hundreds, tens, ones, b':'] = *rest.get(end..)?.first_chunk()? else {
+            return None;
+        };
+        let millis = eight_digits([b'0', b'0', b'0', b'0', b'0', hundreds, tens, ones])?;
+        Some(Stamp { millis: seconds?.checked_mul(1000)?.checked_add(millis)? })
+    }
+}
+
 impl fmt::Display for Stamp {
     /// `SEC.MMM`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -279,6 +297,9 @@ struct Prefix<'a> {
     payload: usize,
 }
 
+/// No type's name is longer, `UNKNOWN[65535]` included.
+const LONGEST_NAME: usize = 32;
+
 /// How far into a line its `type=` may stand: what a kernel log or syslog puts
 /// in front is short, and a hostile line must not be searched to its end.
 const LONGEST_LEAD: usize = 1024;
@@ -298,6 +319,7 @@ fn prefix(text: &[u8]) -> Result<Prefix<'_>, LineError> {
 }
 
 /// The prefix that starts at `start`; `None` if none does.
+#[inline(always)]
 fn prefix_at(text: &[u8], start: usize) -> Option<Result<Prefix<'_>, LineError>> {
     let mut at = start;
     let mut node = None;
@@ -381,7 +403,7 @@ fn header(text: &[u8], start: usize) -> Result<(EventId, usize), LineError> {
 
 /// The decimal number at `at`, `None` if there is none or it is no u64; and where
 /// its digits end.
-#[inline]
+#[inline(always)]
 fn number(text: &[u8], at: usize) -> (Option<u64>, usize) {
     let (mut end, mut sum) = match text.get(at..).and_then(|rest| rest.first_chunk()) {
         Some(eight) => eight_digits(*eight).map_or((at, 0), |sum| (at + 8, sum)),

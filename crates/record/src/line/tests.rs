@@ -302,6 +302,20 @@ proptest! {
     }
 
     #[test]
+    fn a_peek_never_sees_another_stamp(
+        name in "(type=)?[A-Z]{0,33}( msg=)?", seconds in "[0-9]{0,21}", rest in "[.:0-9]{0,6}[:)] ?",
+    ) {
+        let raw = format!("{name}audit({seconds}.{rest}1): a=1");
+        if let Ok(line) = Line::parse(raw.as_bytes()) {
+            let seen = Stamp::peek(raw.as_bytes());
+            prop_assert!(seen.is_none_or(|stamp| stamp == line.stamp()), "{raw}");
+        }
+        let plain = format!("type=PATH msg=audit({}.042:7): a=1", seconds.len());
+        let seen = Stamp::peek(plain.as_bytes());
+        prop_assert_eq!(seen, Some(Stamp { millis: seconds.len() as u64 * 1000 + 42 }));
+    }
+
+    #[test]
     fn the_parts_are_the_line(
         rest in proptest::collection::vec(prop_oneof![Just(0x1d), Just(b'='), Just(b' '), any::<u8>()], 0..80),
         own in prop_oneof![Just(&b""[..]), Just(&b"\x1dVT_LEAF=5"[..])],
