@@ -135,11 +135,11 @@ pub(crate) struct Arguments {
     /// Protected device: MAJOR:MINOR as dev= has it, or a name (ours)
     #[arg(long, value_name = "MAJ:MIN|NAME", help_heading = "Integrity")]
     pub(super) device: Option<String>,
-    /// Number in sector=, or a range A-B of them (ours)
+    /// Number in sector=, or a range A-B, A- or -B of them (ours)
     ///
     /// It is compared as recorded: dm-verity counts data blocks of the data device,
     /// dm-integrity and dm-crypt count 512-byte sectors.
-    #[arg(long, value_name = "N|A-B", help_heading = "Integrity")]
+    #[arg(long, value_name = "N|A-B", allow_hyphen_values = true, help_heading = "Integrity")]
     pub(super) sector: Option<Sectors>,
     /// What was done or found, as op= has it: verify-data, integrity-checksum, ctr, ... (ours)
     #[arg(long, value_name = "OP", help_heading = "Integrity")]
@@ -205,13 +205,21 @@ pub(super) struct Sectors {
     pub(super) last: u64,
 }
 
+const SECTORS: &str = "a number or a range A-B, A- or -B is needed";
+
 impl std::str::FromStr for Sectors {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Sectors, &'static str> {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let number = |text: &str| text.parse().map_err(|_| "a number or a range A-B is needed");
-        let (first, last) = (number(first)?, number(last)?);
+        let number = |text: &str, open: u64| match text {
+            "" => Ok(open),
+            _ => text.parse().map_err(|_| SECTORS),
+        };
+        if first.is_empty() && last.is_empty() {
+            return Err(SECTORS);
+        }
+        let (first, last) = (number(first, 0)?, number(last, u64::MAX)?);
         if first > last {
             return Err("the range ends before it starts");
         }

@@ -115,12 +115,14 @@ fn bound(bound: Bound, words: &[String], clock: &Clock) -> Result<Option<Millis>
 }
 
 fn types(lists: &[String]) -> Result<Vec<Type>, Failure> {
-    let names = lists.iter().flat_map(|list| list.split(',')).filter(|name| !name.is_empty());
+    let names = lists.iter().flat_map(|list| list.split(','));
     let types = names.map(|name| match RecordType::from_name(name.as_bytes()) {
         Some(known) if name.as_bytes()[0].is_ascii_digit() => Ok(Type::Numbered(known)),
         Some(known) => Ok(Type::Known(known)),
         // A newer kernel's, or a newer auditd's.
-        None if name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') => {
+        None if !name.is_empty()
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') =>
+        {
             Ok(Type::Named(name.as_bytes().to_vec()))
         }
         None => Err(usage(format!("`{name}` is not a record type"))

@@ -53,7 +53,8 @@ impl Arguments {
         report(&tally);
         if tally.records == 0 && tally.unreadable > 0 {
             return Err(Failure::new(Kind::Unusable, "the input is not an audit log").hint(
-                "audit logs have lines like `type=DM_EVENT msg=audit(1677619463.786:1074): ...`",
+                "audit logs have lines like `type=DM_EVENT msg=audit(1677619463.786:1074): ...`; \
+                 unpack one first that is compressed (zcat FILE | veritrail search)",
             ));
         }
         if found {
