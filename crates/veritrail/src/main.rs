@@ -17,9 +17,10 @@ fn main() -> ExitCode {
         Err(answer) => return answer,
     };
     let mut out = BufWriter::new(io::stdout().lock());
-    let result = command.run(&mut out).and_then(|outcome| {
-        out.flush()?;
-        Ok(outcome)
+    let result = command.run(&mut out).and_then(|outcome| match out.flush() {
+        // Whoever reads has seen enough; that does not change the answer.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(outcome),
     });
     match result {
         Ok(outcome) => command.exit_code(outcome),

@@ -27,7 +27,8 @@ use crate::outcome::{Failure, Kind, Outcome};
   veritrail verity verify root.img root.hash 4e6969b4...2053
   veritrail verity verify root.img root.hash --root-hash-file root.roothash --json
   veritrail verity verify root.img root.hash 4e6969b4...2053 --trail /var/log/veritrail",
-    disable_help_flag = true
+    disable_help_flag = true,
+    args_override_self = true
 )]
 pub(crate) struct VerifyArgs {
     /// Device with the data
@@ -73,24 +74,18 @@ fn verify(
         out,
         records: ImageRecords::new(records, volume.layout(), &args.data_device, &args.hash_device),
         findings: 0,
+        top: false,
+        unread: false,
         failed: None,
     };
     report.begin()?;
     let summary = volume.verify(options.threads(), &mut report);
     progress.finish();
-    let Report { out, failed, .. } = report;
-    if let Some(failure) = failed {
+    if let Some(failure) = report.failed {
         return Err(failure);
     }
     let verdict = Verdict::of(&summary);
-    if args.json {
-        let end = End { summary: Counts::of(&summary), verdict };
-        let text = serde_json::to_string(&end).map_err(io::Error::from)?;
-        // The object that `begin` opened goes on with the fields of this one.
-        writeln!(out, "],{}", text.strip_prefix('{').unwrap_or(&text))?;
-    } else if verdict != Verdict::Good || options.verbose || io::stdout().is_terminal() {
-        writeln!(out, "{}", total(&summary))?;
-    }
+    report.end(&summary, verdict, options.verbose)?;
     match verdict {
         Verdict::Good => Ok(Outcome::Good),
         Verdict::Violation => Ok(Outcome::No),
@@ -224,36 +219,79 @@ struct Report<'a> {
     out: &'a mut dyn Write,
     records: ImageRecords<'a>,
     findings: u64,
+    /// What the root hash stands for does not match it.
+    top: bool,
+    /// Whoever read the output has closed it. The verdict and the records are still wanted.
+    unread: bool,
     failed: Option<Failure>,
 }
 
 impl Report<'_> {
-    fn begin(&mut self) -> Result<(), Failure> {
+    fn print(&mut self, text: &str) -> io::Result<()> {
+        if self.unread {
+            return Ok(());
+        }
+        match self.progress.aside(|| self.out.write_all(text.as_bytes())) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.unread = true;
+                Ok(())
+            }
+            written => written,
+        }
+    }
+
+    fn begin(&mut self) -> io::Result<()> {
         if self.args.json {
-            write!(self.out, "{{\"data_blocks\":{},\"findings\":[", self.layout.data_blocks())?;
+            self.print(&format!("{{\"data_blocks\":{},\"findings\":[", self.layout.data_blocks()))?;
         }
         Ok(())
     }
 
-    fn print(&mut self, finding: &Finding) -> Result<(), Failure> {
+    fn tell(&mut self, finding: &Finding) -> Result<(), Failure> {
         if self.args.json {
             let comma = if self.findings == 0 { "" } else { "," };
             let text =
                 serde_json::to_string(&Found::of(finding, self.layout)).map_err(io::Error::from)?;
-            write!(self.out, "{comma}{text}")?;
+            self.print(&format!("{comma}{text}"))?;
         } else {
             let VerifyArgs { data_device, hash_device, .. } = self.args;
             let line = sentence(finding, self.layout, data_device, hash_device);
-            self.progress.aside(|| writeln!(self.out, "{line}"))?;
+            self.print(&format!("{line}\n"))?;
         }
         self.findings += 1;
+        let levels = self.layout.geometry().levels();
+        self.top |= finding.fault == Fault::Mismatch
+            && match finding.blocks {
+                Blocks::Data(_) => levels == 0,
+                Blocks::Hash { level, .. } => level + 1 == levels,
+            };
         self.records.found(finding)
+    }
+
+    fn end(&mut self, summary: &Summary, verdict: Verdict, verbose: bool) -> io::Result<()> {
+        if self.args.json {
+            let end = End { summary: Counts::of(summary), verdict };
+            let text = serde_json::to_string(&end)?;
+            // The object that `begin` opened goes on with the fields of this one.
+            self.print(&format!("],{}\n", text.strip_prefix('{').unwrap_or(&text)))?;
+        } else if verdict != Verdict::Good || verbose || io::stdout().is_terminal() {
+            self.print(&format!("{}\n", total(summary)))?;
+        }
+        if self.top {
+            // Standard error may be closed; the verdict is said already.
+            let _ = writeln!(
+                io::stderr(),
+                "veritrail: nothing fits this root hash: either it belongs to another image, or \
+                 the top of this one is damaged"
+            );
+        }
+        Ok(())
     }
 }
 
 impl Watch for Report<'_> {
     fn found(&mut self, finding: &Finding) -> ControlFlow<()> {
-        match self.print(finding) {
+        match self.tell(finding) {
             Ok(()) => ControlFlow::Continue(()),
             Err(failure) => {
                 self.failed = Some(failure);
