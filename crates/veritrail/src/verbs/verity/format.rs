@@ -22,7 +22,8 @@ use crate::outcome::{Failure, Kind, Outcome};
     after_help = "Examples:
   veritrail verity format root.img root.hash --root-hash-file root.roothash
   veritrail verity format image.img image.img --data-blocks 256 --hash-offset 1048576",
-    disable_help_flag = true
+    disable_help_flag = true,
+    args_override_self = true
 )]
 pub(crate) struct FormatArgs {
     /// Device with the data, only read
@@ -70,17 +71,20 @@ pub(super) fn run(
         Failure::new(kind, format!("cannot format with {}", device.display())).because(error)
     })?;
 
+    let printed = if args.json {
+        write_json(out, &Header::new(&args.hash_device, uuid, &params, &layout, Some(&root)))
+    } else {
+        write_header(out, &args.hash_device, uuid, &params, &layout, Some(&root))
+    };
+    // The root hash stands nowhere else: neither of the two may keep it from the other.
     if let Some(path) = &options.root_hash_file {
         save_root(path, &root).map_err(|error| {
             Failure::new(Kind::Io, format!("cannot write root hash file {}", path.display()))
                 .because(error)
+                .hint("the image is good; the root hash is the one printed")
         })?;
     }
-    if args.json {
-        write_json(out, &Header::new(&args.hash_device, uuid, &params, &layout, Some(&root)))?;
-    } else {
-        write_header(out, &args.hash_device, uuid, &params, &layout, Some(&root))?;
-    }
+    printed?;
     Ok(Outcome::Good)
 }
 
