@@ -58,7 +58,7 @@ pub enum ParamError {
         found: u64,
     },
     /// No data at all.
-    #[error("number of data blocks is 0, outside 1..={}", i64::MAX)]
+    #[error("there is not one data block")]
     NoData,
     /// An area that ends beyond what a file can have.
     #[error("the {area} area ends beyond byte {}", i64::MAX)]
@@ -223,12 +223,16 @@ impl Salt {
         Ok(Salt(bytes.to_vec()))
     }
 
-    /// Reads hexadecimal digits, or `-` for no salt.
+    /// Reads hexadecimal digits; `-` or nothing for no salt.
     ///
     /// # Errors
     /// [`ParamError::Hex`], [`ParamError::Salt`].
     pub fn parse(text: &str) -> Result<Salt, ParamError> {
-        if text == "-" { Ok(Salt::default()) } else { Salt::new(&from_hex("salt", text)?) }
+        if matches!(text, "-" | "") {
+            Ok(Salt::default())
+        } else {
+            Salt::new(&from_hex("salt", text)?)
+        }
     }
 
     /// The bytes.

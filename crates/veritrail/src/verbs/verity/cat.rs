@@ -27,7 +27,8 @@ use crate::outcome::{Failure, Kind, Outcome};
   veritrail verity cat root.img root.hash 4e6969b4...2053 | mount-somewhere
   veritrail verity cat root.img root.hash --root-hash-file root.roothash > copy.img
   veritrail verity cat root.img root.hash 4e6969b4...2053 --skip 1000 --count 1 --repeat 101 --trail DIR",
-    disable_help_flag = true
+    disable_help_flag = true,
+    args_override_self = true
 )]
 pub(crate) struct CatArgs {
     /// Device with the data

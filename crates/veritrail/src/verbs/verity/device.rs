@@ -31,6 +31,11 @@ impl Device {
             .truncate(false)
             .mode(0o600)
             .open(path);
+        // Opened for reading a directory is refused below, in the same words.
+        let file = match file {
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => File::open(path),
+            file => file,
+        };
         Device::from_result(path, file)
     }
 

@@ -19,7 +19,8 @@ use crate::outcome::{Failure, Kind, Outcome};
     after_help = "Examples:
   veritrail verity dump root.hash
   veritrail verity dump image.img --hash-offset 1073741824 --json",
-    disable_help_flag = true
+    disable_help_flag = true,
+    args_override_self = true
 )]
 pub(crate) struct DumpArgs {
     /// Device with the superblock

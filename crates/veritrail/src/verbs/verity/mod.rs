@@ -24,7 +24,17 @@ use options::Options;
 ///
 /// DATA and HASH may be files or block devices, and may be the same one (--hash-offset).
 #[derive(Debug, Args)]
-#[command(disable_help_flag = true, version, arg_required_else_help = true)]
+#[command(
+    disable_help_flag = true,
+    version,
+    arg_required_else_help = true,
+    args_override_self = true,
+    after_help = "Examples:
+  veritrail verity format root.img root.hash --root-hash-file root.roothash
+  veritrail verity verify root.img root.hash --root-hash-file root.roothash
+  veritrail verity cat root.img root.hash --root-hash-file root.roothash > copy.img
+  veritrail verity dump root.hash"
+)]
 pub(crate) struct VerityArgs {
     #[command(subcommand)]
     verb: Verb,

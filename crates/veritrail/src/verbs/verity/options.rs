@@ -54,6 +54,9 @@ pub(super) struct Options {
     /// Say what went well, too
     #[arg(long, short, global = true)]
     pub(super) verbose: bool,
+    /// Show debug messages (there are none)
+    #[arg(long, global = true, hide = true)]
+    debug: bool,
     /// Path to device with error correction data (not yet)
     #[arg(long, global = true, value_name = "path", hide = true)]
     fec_device: Option<PathBuf>,
@@ -112,7 +115,21 @@ impl Options {
         let data_block_size =
             BlockSize::new("--data-block-size", self.data_block_size).map_err(usage)?;
         let data_blocks = match self.data_blocks {
-            0 => data_block_size.whole_blocks(data.bytes()?),
+            0 => {
+                let bytes = data.bytes()?;
+                match data_block_size.whole_blocks(bytes) {
+                    0 => {
+                        return Err(Failure::new(
+                            Kind::Unusable,
+                            format!(
+                                "{} has {bytes} bytes, not one data block of {data_block_size}",
+                                data.path().display()
+                            ),
+                        ));
+                    }
+                    blocks => blocks,
+                }
+            }
             given => given,
         };
         Ok(Params {
@@ -166,6 +183,9 @@ impl Options {
                     "is it the hash device? a tree that shares its device needs --hash-offset, \
                      one made without a superblock --no-superblock"
                 }
+                SuperblockError::Algorithm { .. } => {
+                    "the superblock is damaged, or its algorithm not one of this program's"
+                }
                 _ => "the superblock is damaged, or newer than this program",
             };
             Failure::new(Kind::Unusable, format!("no usable superblock at {at}"))
@@ -185,11 +205,15 @@ impl Options {
                     .hint("give it as the last operand or by --root-hash-file FILE"));
             }
         };
-        let root = Digest::parse(&digits).map_err(unusable)?;
+        let wrong = |error| match &self.root_hash_file {
+            Some(path) => unusable(error).hint(format!("it was read from {}", path.display())),
+            None => unusable(error),
+        };
+        let root = Digest::parse(&digits).map_err(wrong)?;
         if root.as_bytes().len() == size {
             Ok(root)
         } else {
-            Err(unusable(ParamError::RootLength {
+            Err(wrong(ParamError::RootLength {
                 found: root.as_bytes().len(),
                 algorithm: params.hash.algorithm(),
                 expected: size,
