@@ -179,6 +179,11 @@ fn what_cannot_be_used_is_named_with_its_place_and_what_is_allowed() {
     bad[64..68].copy_from_slice(&3000u32.to_le_bytes());
     image.write("badsize", &bad);
     image.write("cuthash", &golden("v-sha256.hash")[..5000]);
+    image.write("short", &ROOT.as_bytes()[..20]);
+    image.write("tiny", b"not one block");
+    let mut md5 = golden("v-sha256.hash");
+    md5[32..39].copy_from_slice(b"md5\0\0\0\0");
+    image.write("md5", &md5);
     let cases: &[(&[&str], i32, &str)] = &[
         (
             &["verify", "root.img", "root.hash", &ROOT[2..]],
@@ -190,6 +195,25 @@ fn what_cannot_be_used_is_named_with_its_place_and_what_is_allowed() {
             5,
             "veritrail: the root hash is not an even number of hexadecimal digits \
              (character 4 is the first wrong one)\n",
+        ),
+        (
+            &["verify", "root.img", "root.hash", "--root-hash-file", "short"],
+            5,
+            "veritrail: the root hash has 10 bytes, sha256 has 32\n  hint: it was read from short\n",
+        ),
+        (
+            &["format", "tiny", "new"],
+            5,
+            "veritrail: tiny has 13 bytes, not one data block of 4096\n",
+        ),
+        (
+            &["dump", "md5"],
+            5,
+            "veritrail: no usable superblock at byte 0 of md5\n  \
+             because: the superblock's algorithm \"md5\" is none of sha1, sha224, sha256, sha384, \
+             sha512, sha3-224, sha3-256, sha3-384, sha3-512, blake2b-160, blake2b-256, blake2b-384, \
+             blake2b-512, blake2s-128, blake2s-160, blake2s-224, blake2s-256, rmd160\n  \
+             hint: the superblock is damaged, or its algorithm not one of this program's\n",
         ),
         (
             &["verify", "root.img", "cuthash", ROOT],
@@ -255,4 +279,174 @@ fn dump_for_machines() {
             ""
         )
     );
+}
+
+/// The records in a trail, one line each: type and body, without stamp and tail.
+fn records(trail: &Path) -> Vec<String> {
+    let mut segments: Vec<_> = fs::read_dir(trail.join("segments"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+        .collect();
+    segments.sort();
+    let mut records = Vec::new();
+    for segment in segments {
+        for line in fs::read_to_string(segment).unwrap().lines() {
+            let (head, body) = line.split_once("): ").unwrap();
+            let kind = head.split_once(" msg=").unwrap().0;
+            let body = body.split('\x1d').next().unwrap();
+            if kind != "type=VT_IMPORT" {
+                records.push(format!("{} {body}", kind.strip_prefix("type=").unwrap()));
+            }
+        }
+    }
+    records
+}
+
+#[test]
+fn verify_records_each_bad_block_and_where_it_is() {
+    let image = Image::new("v-sha512-1k512.hash");
+    image.corrupt("root.img", 3 * 1024);
+    image.corrupt("root.img", 4 * 1024);
+    image.corrupt("root.hash", 4000);
+    let cut = fs::read(image.path("root.img")).unwrap();
+    image.write("root.img", &cut[..254 * 1024 + 512]);
+    let (status, ..) =
+        image.run(&["verify", "root.img", "root.hash", ROOT_SHA512, "--trail", "trail"]);
+    assert_eq!(status, 1);
+    let file = |name: &str| fs::canonicalize(image.0.path()).unwrap().join(name);
+    let (data, hash) = (file("root.img"), file("root.hash"));
+    let data_block = |block: u64, fault: &str, blocks: &str, bytes: &str| {
+        [
+            format!("DM_EVENT module=verity op=verify-data dev=0:0 sector={block} res=0"),
+            format!(
+                "VT_PLACE role=data unit=1024 fault={fault} blocks={blocks} bytes={bytes} file=\"{}\"",
+                data.display()
+            ),
+        ]
+    };
+    let expected = [
+        data_block(3, "mismatch", "3-3", "3072-4095"),
+        data_block(4, "mismatch", "4-4", "4096-5119"),
+        [
+            "DM_EVENT module=verity op=verify-metadata dev=0:0 sector=8 res=0".to_owned(),
+            format!(
+                "VT_PLACE role=hash unit=512 fault=mismatch level=0 blocks=7-7 bytes=3584-4095 \
+                 covers=8-15 file=\"{}\"",
+                hash.display()
+            ),
+        ],
+        data_block(254, "missing", "254-254", "260096-261119"),
+        data_block(255, "missing", "255-255", "261120-262143"),
+    ];
+    assert_eq!(records(&image.path("trail")), expected.concat());
+
+    // A good image leaves the trail as it was.
+    image.write("root.img", &golden("vdata-64x4k.img"));
+    image.write("root.hash", &golden("v-sha512-1k512.hash"));
+    let again = ["verify", "root.img", "root.hash", ROOT_SHA512, "--trail", "trail"];
+    assert_eq!(image.run(&again), said(0, "", ""));
+    assert_eq!(records(&image.path("trail")), expected.concat());
+}
+
+/// As the kernel does it: the limit is announced directly before the record that reaches it, once.
+#[test]
+fn the_hundredth_is_announced_by_verify_and_by_cat() {
+    let image = Image::new("v-sha512-1k512.hash");
+    for block in 0..120 {
+        image.corrupt("root.img", block * 2 * 1024);
+    }
+    let verify = ["verify", "root.img", "root.hash", ROOT_SHA512, "--trail", "verified"];
+    assert_eq!(image.run(&verify).0, 1);
+    let cat = ["cat", "root.img", "root.hash", ROOT_SHA512, "--skip", "10", "--count", "1"];
+    let (status, out, err) =
+        image.run(&[&cat[..], &["--repeat", "120", "--trail", "read"]].concat());
+    assert_eq!((status, out.as_str()), (1, ""));
+    assert!(err.ends_with("veritrail: 120 of 120 reads refused\n"), "{err}");
+
+    for (trail, block) in [("verified", 2), ("read", 0)] {
+        let records = records(&image.path(trail));
+        let events: Vec<&str> =
+            records.iter().filter_map(|line| line.strip_prefix("DM_EVENT ")).collect();
+        let expected: Vec<String> = (0..120)
+            .flat_map(|number| {
+                let limit = (number == 99).then(|| {
+                    "module=verity op=max-corrupted-errors dev=0:0 sector=? res=0".to_owned()
+                });
+                let sector = if block == 0 { 10 } else { number * block };
+                let event = format!("module=verity op=verify-data dev=0:0 sector={sector} res=0");
+                limit.into_iter().chain([event])
+            })
+            .collect();
+        assert_eq!(events, expected, "{trail}");
+        // Each DM_EVENT has its place behind it.
+        let kinds: Vec<&str> = records.iter().map(|line| line.split_once(' ').unwrap().0).collect();
+        assert!(kinds.chunks(2).all(|pair| pair == ["DM_EVENT", "VT_PLACE"]), "{trail}");
+        assert!(records[199].starts_with("VT_PLACE role=device file="), "{}", records[199]);
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_changes_neither_verdict_nor_records() {
+    let image = Image::new("v-sha512-1k512.hash");
+    for block in 0..120 {
+        image.corrupt("root.img", block * 2 * 1024);
+    }
+    for json in [&[][..], &["--json"]] {
+        let _ = fs::remove_dir_all(image.path("trail"));
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let status = Command::new(env!("CARGO_BIN_EXE_veritrail"))
+            .args(["verity", "verify", "root.img", "root.hash", ROOT_SHA512, "--trail", "trail"])
+            .args(json)
+            .current_dir(image.0.path())
+            .stdout(writer)
+            .status()
+            .unwrap();
+        assert_eq!(status.code(), Some(1));
+        assert_eq!(records(&image.path("trail")).len(), 2 * 121);
+    }
+}
+
+#[test]
+fn a_root_hash_that_nothing_fits_is_explained() {
+    let hint = "veritrail: nothing fits this root hash: either it belongs to another image, or the \
+                top of this one is damaged\n";
+    let image = Image::new("v-sha256.hash");
+    let wrong = "00".repeat(32);
+    let found = "hash block 1 of level 0 does not match: bytes 4096-8191 of root.hash; \
+                 data blocks 0-63 cannot be verified\n\
+                 0 data blocks good, 64 unverifiable, 1 hash blocks bad\n";
+    assert_eq!(image.run(&["verify", "root.img", "root.hash", &wrong]), said(1, found, hint));
+    image.corrupt("root.hash", 4200);
+    assert_eq!(image.run(&["verify", "root.img", "root.hash", ROOT]), said(1, found, hint));
+
+    let image = Image::new("v-1block.hash");
+    image.write("root.img", &golden("vdata-64x4k.img")[..4096]);
+    let found = "data block 0 does not match: bytes 0-4095 of root.img\n\
+                 0 data blocks good, 1 do not match\n";
+    assert_eq!(image.run(&["verify", "root.img", "root.hash", &wrong]), said(1, found, hint));
+
+    // Below the top nothing speaks against the root hash.
+    let image = Image::new("v-sha512-1k512.hash");
+    image.corrupt("root.hash", 4000);
+    assert_eq!(image.run(&["verify", "root.img", "root.hash", ROOT_SHA512]).2, "");
+}
+
+#[test]
+fn a_root_hash_file_that_cannot_be_written_does_not_lose_the_root_hash() {
+    let image = Image::new("v-sha256.hash");
+    let format = ["format", "root.img", "new", "--salt", "00", "--root-hash-file", "no/such"];
+    let (status, out, err) = image.run(&format);
+    let root = out.lines().find_map(|line| line.strip_prefix("Root hash:      \t")).unwrap();
+    assert_eq!(
+        (status, err.as_str()),
+        (
+            6,
+            "veritrail: cannot write root hash file no/such\n  \
+             because: No such file or directory (os error 2)\n  \
+             hint: the image is good; the root hash is the one printed\n"
+        )
+    );
+    assert_eq!(image.run(&["verify", "root.img", "new", root]), said(0, "", ""));
 }

@@ -360,6 +360,23 @@ fn under_its_name_the_exit_status_is_veritysetups() {
         &["format", "data", "new", "--hash-offset", "100"],
         &["format", "data", "new", "--format", "2"],
         &["format", "data", "new", "--uuid", "xyz"],
+        &["format", "data", "new", "--debug"],
+        &["format", "data", "new", "--salt", ""],
+        &["format", "data", "new", "--hash", "bogus", "--hash", "sha1"],
+        &["--hash", "bogus", "format", "data", "new", "--hash", "sha1"],
+        &["format", "data", "folder"],
+        &["format", "folder", "new"],
+        &["format", "data", "/dev/null"],
+        &["format", "/dev/zero", "new"],
+        &["format", "data", "new", "--root-hash-file", "folder"],
+        &["verify", "/dev/zero", "hash", ROOT],
+        &["verify", "data", "/dev/null", ROOT],
+        &["verify", "data", "hash", ""],
+        &["verify", "data", "hash", "--root-hash-file", "empty"],
+        &["verify", "empty", "hash", ROOT],
+        &["-q", "verify", "data", "hash", ROOT],
+        &["--usage"],
+        &["-V"],
     ];
     let mut differ = Vec::new();
     for case in cases {
