@@ -851,7 +851,12 @@ type=EOE msg=audit(10.000:7): of nothing
             step in 1..400_usize,
         ) {
             let text = lines.concat();
-            let asked: Vec<Vec<String>> = all(&text)
+            // Lines outside the time range are as if they were not there, as for ausearch:
+            // they do not end events either.
+            let near = lines.iter().filter(|line| {
+                query.in_range(Line::parse(line.trim_end().as_bytes()).unwrap().stamp().millis)
+            });
+            let asked: Vec<Vec<String>> = all(&near.cloned().collect::<String>())
                 .into_iter()
                 .filter(|event| {
                     let lines: Vec<Line<'_>> =
