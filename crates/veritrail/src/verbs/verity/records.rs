@@ -185,8 +185,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_data_block_is_an_event_and_so_is_a_run_of_hash_blocks() {
+    /// A thousand data blocks of 4 KiB.
+    fn layout() -> Layout {
         let params = Params {
             hash_type: HashType::Normal,
             hash: HashName::parse("sha256").unwrap(),
@@ -195,7 +195,12 @@ mod tests {
             data_blocks: 1000,
             salt: Salt::default(),
         };
-        let layout = Layout::new(&params, HashArea::default()).unwrap();
+        Layout::new(&params, HashArea::default()).unwrap()
+    }
+
+    #[test]
+    fn a_data_block_is_an_event_and_so_is_a_run_of_hash_blocks() {
+        let layout = layout();
         let mut events = Events(Vec::new());
         let findings = [
             Finding { fault: Fault::Mismatch, blocks: Blocks::Data(DataBlock(10)..DataBlock(12)) },
@@ -241,15 +246,7 @@ mod tests {
 
     #[test]
     fn the_hundredth_bad_block_is_announced_first() {
-        let params = Params {
-            hash_type: HashType::Normal,
-            hash: HashName::parse("sha256").unwrap(),
-            data_block_size: BlockSize::DEFAULT,
-            hash_block_size: BlockSize::DEFAULT,
-            data_blocks: 1000,
-            salt: Salt::default(),
-        };
-        let layout = Layout::new(&params, HashArea::default()).unwrap();
+        let layout = layout();
         let mut events = Events(Vec::new());
         let path = Path::new("/i");
         let mut image = ImageRecords::new(&mut events, &layout, path, path);
