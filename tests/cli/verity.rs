@@ -251,6 +251,33 @@ fn what_cannot_be_used_is_named_with_its_place_and_what_is_allowed() {
              hint: leave it out to go without error correction and signature\n",
         ),
         (
+            &["cat", "root.img", "root.hash", ROOT, "--skip", "65"],
+            2,
+            "veritrail: data blocks from 65 on are asked for, the device has 64\n  \
+             hint: --skip and --count are in data blocks\n",
+        ),
+        (
+            &["cat", "root.img", "root.hash", ROOT, "--skip", "63", "--count", "2"],
+            2,
+            "veritrail: 2 data blocks from 63 on are asked for, the device has 64\n  \
+             hint: --skip and --count are in data blocks\n",
+        ),
+        (
+            &[
+                "cat",
+                "root.img",
+                "root.hash",
+                ROOT,
+                "--skip",
+                "1",
+                "--count",
+                "18446744073709551615",
+            ],
+            2,
+            "veritrail: 18446744073709551615 data blocks from 1 on are asked for, the device has 64\n  \
+             hint: --skip and --count are in data blocks\n",
+        ),
+        (
             &["verify", "none", "root.hash", ROOT],
             6,
             "veritrail: cannot open none\n  because: No such file or directory (os error 2)\n",

@@ -78,7 +78,11 @@ fn read(
     let blocks = device.layout().data_blocks();
     let end = args.count.map_or(blocks, |count| args.skip.saturating_add(count));
     if args.skip > end.min(blocks) || end > blocks {
-        let asked = format!("blocks {} to {end} are asked for, the device has {blocks}", args.skip);
+        let many = args.count.map(|count| format!("{count} ")).unwrap_or_default();
+        let asked = format!(
+            "{many}data blocks from {} on are asked for, the device has {blocks}",
+            args.skip
+        );
         return Err(Failure::new(Kind::Usage, asked).hint("--skip and --count are in data blocks"));
     }
     let layout = device.layout().clone();
