@@ -183,7 +183,7 @@ impl<'a> Fields<'a> {
         let mut marks = self.marks;
         let mut skip = marks.skip_blank();
         if marks.blank == 0 {
-            marks = Marks::of(self.body, self.at);
+            marks = Marks::of(self.body.get(self.at..)?);
             skip = marks.skip_blank();
         }
         let length = NonZero::new(marks.blank)?.trailing_zeros() as usize;

@@ -319,7 +319,6 @@ fn prefix(text: &[u8]) -> Result<Prefix<'_>, LineError> {
 }
 
 /// The prefix that starts at `start`; `None` if none does.
-#[inline(always)]
 fn prefix_at(text: &[u8], start: usize) -> Option<Result<Prefix<'_>, LineError>> {
     let mut at = start;
     let mut node = None;
@@ -403,7 +402,7 @@ fn header(text: &[u8], start: usize) -> Result<(EventId, usize), LineError> {
 
 /// The decimal number at `at`, `None` if there is none or it is no u64; and where
 /// its digits end.
-#[inline(always)]
+#[inline]
 fn number(text: &[u8], at: usize) -> (Option<u64>, usize) {
     let (mut end, mut sum) = match text.get(at..).and_then(|rest| rest.first_chunk()) {
         Some(eight) => eight_digits(*eight).map_or((at, 0), |sum| (at + 8, sum)),

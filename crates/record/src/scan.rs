@@ -8,28 +8,17 @@ pub(crate) struct Marks {
 }
 
 impl Marks {
-    /// The marks of the 64 bytes from `at` on, which is in `text`; past its end
-    /// everything is blank.
+    /// The marks of the first 64 bytes; past the end of `text` everything is blank.
     #[inline]
-    pub(crate) fn of(text: &[u8], at: usize) -> Marks {
-        // Near the end the last 64 bytes are looked at: a whole block needs no copy.
-        let from = at.min(text.len().saturating_sub(64));
-        let rest = &text[from..];
-        let marks = match rest.first_chunk() {
-            Some(block) => Marks::of_block(block),
+    pub(crate) fn of(text: &[u8]) -> Marks {
+        match text.first_chunk() {
+            Some(block) => Marks { equals: bits(block, b'='), blank: bits(block, b' ') },
             None => {
                 let mut block = [b' '; 64];
-                block[..rest.len()].copy_from_slice(rest);
-                Marks::of_block(&block)
+                block[..text.len()].copy_from_slice(text);
+                Marks { equals: bits(&block, b'='), blank: bits(&block, b' ') }
             }
-        };
-        let marks = marks.after(at - from);
-        Marks { blank: marks.blank | !(u64::MAX >> (at - from)), ..marks }
-    }
-
-    #[inline]
-    fn of_block(block: &[u8; 64]) -> Marks {
-        Marks { equals: bits(block, b'='), blank: bits(block, b' ') }
+        }
     }
 
     /// Steps over a blank at the start, and says how many that were (0 or 1).
@@ -40,7 +29,7 @@ impl Marks {
         usize::from(skip == 1)
     }
 
-    /// The marks from byte `at` on, which is below 64; nothing is marked behind them.
+    /// The marks from byte `at` on, which is below 64.
     #[inline]
     pub(crate) fn after(self, at: usize) -> Marks {
         Marks { equals: self.equals >> at, blank: self.blank >> at }
@@ -66,11 +55,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_separator_is_marked(text in proptest::collection::vec(prop_oneof![Just(b'='), Just(b' '), any::<u8>()], 1..150), at: proptest::sample::Index) {
-            let start = at.index(text.len());
-            let marks = Marks::of(&text, start);
+        fn every_separator_is_marked(text in proptest::collection::vec(prop_oneof![Just(b'='), Just(b' '), any::<u8>()], 0..100)) {
+            let marks = Marks::of(&text);
             for at in 0..64 {
-                let byte = text.get(start + at).copied().unwrap_or(b' ');
+                let byte = text.get(at).copied().unwrap_or(b' ');
                 prop_assert_eq!(marks.equals >> at & 1 == 1, byte == b'=');
                 prop_assert_eq!(marks.blank >> at & 1 == 1, byte == b' ');
             }
