@@ -8,7 +8,7 @@ use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::outcome::{Failure, Kind, Outcome};
 use crate::verbs;
@@ -95,31 +95,32 @@ impl Called {
 /// or a usage error (which is printed here).
 pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Command, ExitCode> {
     let called_as = args.first().map_or(Called::Veritrail, Called::from_name);
-    let under_verb = match called_as {
-        Called::Veritrail => None,
-        Called::Veritysetup => Some("verity"),
-        Called::Ausearch => Some("search"),
-    };
-    if let Some(verb) = under_verb {
-        args.insert(1, verb.into());
-    }
-    // ausearch without a question prints its help and fails.
-    let bare = called_as == Called::Ausearch && args.len() == 2;
-    if bare {
-        args.push("--help".into());
-    }
-    if args.get(1).is_some_and(|verb| verb == "search") {
-        verbs::search::spell_out(&mut args[2..]);
-    }
-    match Cli::try_parse_from(args) {
-        Ok(cli) => Ok(Command { verb: cli.verb, called_as }),
-        Err(error) => {
-            // clap chooses the stream; a closed one is nobody's loss.
-            let _ = error.print();
-            let wrong = error.use_stderr() || bare;
-            Err(ExitCode::from(if wrong { called_as.usage_code() } else { 0 }))
+    let verb = match called_as {
+        Called::Veritrail => {
+            if args.get(1).is_some_and(|verb| verb == "search") {
+                verbs::search::spell_out(&mut args[2..]);
+            }
+            Cli::try_parse_from(args).map(|cli| cli.verb)
         }
-    }
+        Called::Veritysetup => alone("veritysetup", args).map(|args| Verb::Verity(Box::new(args))),
+        Called::Ausearch => {
+            verbs::search::spell_out(&mut args[1..]);
+            alone("ausearch", args).map(|args| Verb::Search(Box::new(args)))
+        }
+    };
+    verb.map(|verb| Command { verb, called_as }).map_err(|error| {
+        // clap chooses the stream; a closed one is nobody's loss.
+        let _ = error.print();
+        ExitCode::from(if error.use_stderr() { called_as.usage_code() } else { 0 })
+    })
+}
+
+/// A verb's arguments as those of a program of its own, which without any says how it is used.
+fn alone<A: Args>(name: &'static str, args: Vec<OsString>) -> Result<A, clap::Error> {
+    let program =
+        clap::Command::new(name).version(env!("CARGO_PKG_VERSION")).arg_required_else_help(true);
+    let mut matches = A::augment_args(program).try_get_matches_from(args)?;
+    A::from_arg_matches_mut(&mut matches)
 }
 
 /// Does what a command line asks for, as if it had been typed behind `veritrail`.
