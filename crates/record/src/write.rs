@@ -160,30 +160,17 @@ impl Tail {
     }
 }
 
-/// The serials of our own records: they come from the half of `u32` where the
-/// newest kernel serial is not, so that no event of ours joins one of the kernel.
+/// The serial of the record of ours that becomes the trail's leaf `leaf`: from the half of `u32`
+/// where the newest kernel serial is not, so that no event of ours joins one of the kernel, and
+/// never 0.
 ///
-/// A serial is no identity (the leaf index is), so nothing is kept over a restart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OwnSerials {
-    newest_kernel: u32,
-    next: u32,
-}
-
-impl OwnSerials {
+/// It follows from the leaf's index, so that no two events of a trail have the same one, whoever
+/// wrote them and whatever their clocks showed (but for one in 2^31 - 1 leaves; identity is the index).
+#[must_use]
+pub fn own_serial(leaf: u64, newest_kernel: u32) -> u32 {
     const HALF: u32 = 1 << 31;
-
-    /// Takes note of a serial of the kernel.
-    pub fn handle_kernel(&mut self, serial: u32) {
-        self.newest_kernel = serial;
-    }
-
-    /// The next serial of ours, never 0.
-    #[must_use]
-    pub fn take(&mut self) -> u32 {
-        self.next = self.next % (OwnSerials::HALF - 1) + 1;
-        self.next | (!self.newest_kernel & OwnSerials::HALF)
-    }
+    let low = u32::try_from(leaf % u64::from(HALF - 1)).unwrap_or(0) + 1;
+    low | (!newest_kernel & HALF)
 }
 
 #[cfg(test)]
@@ -240,14 +227,16 @@ mod tests {
 
     #[test]
     fn our_serials_keep_out_of_the_kernels_half() {
-        let mut own = OwnSerials::default();
-        own.handle_kernel(5);
-        assert_eq!([own.take(), own.take()], [0x8000_0001, 0x8000_0002]);
-        own.handle_kernel(0x8000_0000);
-        assert_eq!([own.take(), own.take()], [3, 4]);
-        own.next = 0x7fff_fffe;
-        assert_eq!([own.take(), own.take()], [0x7fff_ffff, 1]);
-        own.handle_kernel(u32::MAX / 2);
-        assert_eq!(own.take(), 0x8000_0002);
+        for (leaf, kernel, serial) in [
+            (0, 0, 0x8000_0001),
+            (1, 5, 0x8000_0002),
+            (2, 0x8000_0000, 3),
+            (0x7fff_fffe, u32::MAX, 0x7fff_ffff),
+            (0x7fff_ffff, u32::MAX, 1),
+            (u64::MAX, u32::MAX / 2, 0x8000_0004),
+        ] {
+            let found = own_serial(leaf, kernel);
+            assert_eq!(found, serial, "leaf {leaf}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use memchr::{memchr, memrchr};
 use record::line::TAIL;
 use record::names::RecordType;
 use record::stored::{Origin, Source, push_stored, split_end};
-use record::write::{LONGEST_LINE, OwnSerials, Tail, push_record};
+use record::write::{LONGEST_LINE, Tail, own_serial, push_record};
 use record::{EventId, Line};
 
 use crate::entry::{Entry, Lines, Stamp, Ticket};
@@ -18,14 +18,15 @@ const FRAME: usize = 8 + 20 + 10 + 2;
 #[derive(Debug)]
 pub(crate) struct Composer {
     boot: String,
-    serials: OwnSerials,
+    /// The newest serial of the kernel's own events.
+    kernel: u32,
     /// The stored lines of a long event, before it is cut.
     long: Vec<u8>,
 }
 
 impl Composer {
-    pub(crate) fn new(boot: &str) -> Composer {
-        Composer { boot: boot.to_owned(), serials: OwnSerials::default(), long: Vec::new() }
+    pub(crate) fn new(boot: &str, kernel: u32) -> Composer {
+        Composer { boot: boot.to_owned(), kernel, long: Vec::new() }
     }
 
     /// Appends the leaves of `entry`, the first of which gets the index `first`.
@@ -37,7 +38,8 @@ impl Composer {
         now: Stamp,
     ) -> Result<(), Error> {
         self.note_kernel_serial(&entry.lines);
-        let id = EventId { millis: now.realtime_ns / 1_000_000, serial: self.serials.take() };
+        let id =
+            EventId { millis: now.realtime_ns / 1_000_000, serial: own_serial(first, self.kernel) };
         let start = out.len();
         let mut tail = Tail::new();
         tail.push("VT_LEAF", first).map_err(refused)?;
@@ -56,7 +58,7 @@ impl Composer {
         if let Lines::Foreign { origin: Origin::Netlink, lines: [line, ..] } = lines
             && let Ok(line) = Line::parse(line)
         {
-            self.serials.handle_kernel(line.serial());
+            self.kernel = line.serial();
         }
     }
 

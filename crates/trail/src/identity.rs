@@ -20,10 +20,12 @@ const SMALL: u64 = 64 << 10;
 /// The file `id` comes last, so that a crash leaves a trail or none; none may be made anew.
 ///
 /// # Errors
-/// [`Error::Exists`], I/O.
+/// [`Error::Exists`], [`Error::Tampered`] where there are segments and no `id`, I/O.
 pub fn create<S: Store>(store: &S, host: &str) -> Result<PublicKey, Error> {
-    if let Some(id) = read(store, Path::new(layout::ID), SMALL)? {
-        return Err(Error::Exists(String::from_utf8_lossy(&id).trim_end().to_owned()));
+    match origin(store) {
+        Err(Error::NoTrail) => {}
+        // A trail that has lost its `id` keeps its key and its segments.
+        found => return Err(found?.map_or_else(Error::Tampered, Error::Exists)),
     }
     for directory in ["", layout::SEGMENTS, layout::HASHES, layout::TORN] {
         let path = Path::new(directory);
@@ -56,7 +58,7 @@ pub(crate) fn origin<S: Store>(store: &S) -> Result<Result<String, Tampered>, Er
         if crate::scan::segments(store)?.is_empty() {
             return Err(Error::NoTrail);
         }
-        return Ok(Err(Tampered::of("the file `id` is missing beside the segments")));
+        return Ok(Err(Tampered::of("there is no file `id` beside the segments")));
     };
     let text = std::str::from_utf8(&id).ok().and_then(|text| text.strip_suffix('\n'));
     Ok(match text {
@@ -83,7 +85,7 @@ pub(crate) fn secret<S: Store>(store: &S, origin: &str) -> Result<SecretKey, Err
 /// The public key that lies beside the checkpoint.
 pub(crate) fn public<S: Store>(store: &S) -> Result<Result<PublicKey, Tampered>, Error> {
     let Some(text) = read(store, Path::new(layout::KEY_PUB), SMALL)? else {
-        return Ok(Err(Tampered::of("the file `key.pub` is missing, and no public key was given")));
+        return Ok(Err(Tampered::of("there is no file `key.pub`, and no public key was given")));
     };
     let key = std::str::from_utf8(&text).ok().and_then(|text| PublicKey::parse(text).ok());
     Ok(match key {
@@ -99,7 +101,7 @@ pub(crate) fn head<S: Store>(
     key: &PublicKey,
 ) -> Result<Result<(String, Checkpoint), Tampered>, Error> {
     let Some(bytes) = read(store, Path::new(layout::CHECKPOINT), SMALL)? else {
-        return Ok(Err(Tampered::of("the file `checkpoint` is missing")));
+        return Ok(Err(Tampered::of("there is no file `checkpoint`")));
     };
     if key.name() != origin {
         let what = format!("the trail is {origin}, the key that of {}", key.name());

@@ -16,12 +16,11 @@ use crate::error::Error;
 use crate::growing::{Growing, rename, replace};
 use crate::identity;
 use crate::layout::{self, TILE};
-use crate::leaf::Tail;
 use crate::merkle::{Hash, Range, leaf_hash};
 use crate::scan::{Found, Scan, Segment, segments};
 use crate::store::{File, Mode, Store};
 use crate::verify::Tampered;
-use crate::writer::{Clients, Writer};
+use crate::writer::{History, Writer};
 
 use record::units::LeafIndex;
 
@@ -36,13 +35,16 @@ pub struct Recovered {
     pub torn: Option<(u64, PathBuf)>,
 }
 
+/// Torn bytes that are kept at most. No crash leaves as many; a sparse file can show any number.
+const MOST_TORN: u64 = 64 << 20;
+
 /// Where a writer goes on.
 pub(crate) struct Resumed<F> {
     pub(crate) segment: Growing<F>,
     pub(crate) hashes: Growing<F>,
     pub(crate) upper: Growing<F>,
     pub(crate) tree: Range,
-    pub(crate) clients: Clients,
+    pub(crate) history: History,
 }
 
 /// See [`Writer::open`].
@@ -144,11 +146,11 @@ fn quick<S: Store>(
             tree.push_tile(*hash);
         }
     }
-    let mut clients = Clients::default();
+    let mut history = History::default();
     let mut scan = Scan::new(store, segments[from..].to_vec(), segments[from].first);
     while let Found::Leaf { .. } = scan.advance()? {
         tree.push(leaf_hash(scan.bytes()));
-        note_ticket(&mut clients, scan.tail(), scan.next_leaf() - 1);
+        history.note(scan.next_leaf() - 1, scan.bytes(), scan.tail());
     }
     let end = scan.current().map_or(0, |(_, leaves)| leaves.offset());
     if Checkpoint::of(&head.origin, &tree) != *head || scan.rest()? != 0 {
@@ -159,19 +161,13 @@ fn quick<S: Store>(
     let hashes = Growing::resume(store, layout::leaf_hashes(first), hashes)?;
     let segment = Growing::resume(store, layout::segment(first), end)?;
     let (Some(segment), Some(hashes)) = (segment, hashes) else { return Ok(None) };
-    Ok(Some(Resumed { segment, hashes, upper, tree, clients }))
-}
-
-fn note_ticket(clients: &mut Clients, tail: Option<Tail<'_>>, leaf: u64) {
-    if let Some(ticket) = tail.and_then(|tail| tail.ticket()) {
-        clients.note(ticket.client, ticket.seq, leaf);
-    }
+    Ok(Some(Resumed { segment, hashes, upper, tree, history }))
 }
 
 /// What is in the segments, all of them read.
 struct Walk<F> {
     tree: Range,
-    clients: Clients,
+    history: History,
     /// The last segment.
     segment: Segment,
     /// Whether there is a file of that name.
@@ -206,7 +202,7 @@ fn walk_all<S: Store>(
     let mut hashes = new_hashes(0)?;
     let mut hashed = 0;
     let mut tree = Range::new();
-    let mut clients = Clients::default();
+    let mut history = History::default();
     let mut scan = Scan::new(store, segments.to_vec(), 0);
     let mut behind = None;
     let mut more = false;
@@ -242,7 +238,7 @@ fn walk_all<S: Store>(
             upper.pending.extend_from_slice(&tile);
             upper.relieve()?;
         }
-        note_ticket(&mut clients, scan.tail(), scan.next_leaf() - 1);
+        history.note(scan.next_leaf() - 1, scan.bytes(), scan.tail());
     }
     let rest = scan.rest()?;
     let (segment, end, exists) = match scan.current() {
@@ -257,7 +253,7 @@ fn walk_all<S: Store>(
     upper.flush()?;
     rename(store, &upper.path, &upper_name)?;
     upper.path = upper_name;
-    Ok(Walk { tree, clients, segment, exists, end, rest, more, behind, hashes, upper })
+    Ok(Walk { tree, history, segment, exists, end, rest, more, behind, hashes, upper })
 }
 
 /// Gives finished hashes their name.
@@ -301,8 +297,8 @@ impl<F: File> Walk<F> {
     }
 
     fn at(self, segment: Growing<F>) -> Resumed<F> {
-        let Walk { tree, clients, hashes, upper, .. } = self;
-        Resumed { segment, hashes, upper, tree, clients }
+        let Walk { tree, history, hashes, upper, .. } = self;
+        Resumed { segment, hashes, upper, tree, history }
     }
 }
 
@@ -323,7 +319,7 @@ fn save<S: Store>(
     let mut torn = Growing::create(store, path)?;
     let file = store.open(&segment.path).map_err(Error::io("open", &segment.path))?;
     let mut hasher = Sha256::new();
-    pieces(&file, &segment.path, from..from + bytes, |piece| {
+    pieces(&file, &segment.path, from..from + bytes.min(MOST_TORN), |piece| {
         hasher.update(piece);
         torn.pending.extend_from_slice(piece);
         torn.flush()

@@ -5,6 +5,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
 /// Who may read a file that is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -29,9 +32,9 @@ pub trait Store {
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// Makes an empty file, cutting one that is there.
     fn create(&self, path: &Path, mode: Mode) -> io::Result<Self::File>;
-    /// Opens a file for reading.
+    /// Opens a file for reading. What has the name and is no file (a link, a FIFO) is not there.
     fn open(&self, path: &Path) -> io::Result<Self::File>;
-    /// Opens a file for appending and reading.
+    /// Opens a file for appending and reading; the same.
     fn open_append(&self, path: &Path) -> io::Result<Self::File>;
     /// Gives a file a new name, replacing what had it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
@@ -41,6 +44,19 @@ pub trait Store {
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
     /// The names in a directory, sorted; none if it is not there.
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;
+    /// How much still fits. A disk that does not say is taken for an endless one.
+    fn room(&self) -> io::Result<Room> {
+        Ok(Room { free: u64::MAX, total: u64::MAX })
+    }
+}
+
+/// Room on a disk, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// What the writer may still use.
+    pub free: u64,
+    /// What the disk has altogether.
+    pub total: u64,
 }
 
 /// A file of a [`Store`].
@@ -96,7 +112,7 @@ impl Store for Disk {
         let path = self.root.join(path);
         match fs::DirBuilder::new().recursive(true).mode(0o750).create(&path) {
             Ok(()) => {}
-            Err(_) if path.is_dir() => {}
+            Err(_) if fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_dir()) => {}
             Err(error) => return Err(error),
         }
         match path.parent() {
@@ -121,11 +137,11 @@ impl Store for Disk {
     }
 
     fn open(&self, path: &Path) -> io::Result<fs::File> {
-        fs::File::open(self.root.join(path))
+        regular(fs::OpenOptions::new().read(true), &self.root.join(path))
     }
 
     fn open_append(&self, path: &Path) -> io::Result<fs::File> {
-        fs::OpenOptions::new().read(true).append(true).open(self.root.join(path))
+        regular(fs::OpenOptions::new().read(true).append(true), &self.root.join(path))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -145,7 +161,7 @@ impl Store for Disk {
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
         let entries = match fs::read_dir(self.root.join(path)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if is_absence(&error) => return Ok(Vec::new()),
             other => other?,
         };
         let mut names = Vec::new();
@@ -157,6 +173,34 @@ impl Store for Disk {
         names.sort_unstable();
         Ok(names)
     }
+
+    fn room(&self) -> io::Result<Room> {
+        let room = rustix::fs::statvfs(&self.root)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(room.f_frsize);
+        Ok(Room { free: bytes(room.f_bavail), total: bytes(room.f_blocks) })
+    }
+}
+
+/// Opens a regular file and nothing else: a link could lead anywhere, a FIFO would block.
+fn regular(options: &mut fs::OpenOptions, path: &Path) -> io::Result<fs::File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    options.custom_flags(i32::try_from(flags.bits()).unwrap_or(0));
+    let none = || io::Error::new(io::ErrorKind::NotFound, "not a regular file");
+    match options.open(path) {
+        Ok(file) if file.metadata()?.is_file() => Ok(file),
+        Ok(_) => Err(none()),
+        Err(error) if is_absence(&error) => Err(none()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a file is not there, or is none: ELOOP is a link, ENXIO a socket.
+fn is_absence(error: &io::Error) -> bool {
+    let link = [Errno::LOOP, Errno::NXIO].map(Errno::raw_os_error);
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory
+    ) || error.raw_os_error().is_some_and(|raw| link.contains(&raw))
 }
 
 impl File for fs::File {

@@ -13,22 +13,28 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use record::Line;
+use record::names::RecordType;
 use record::units::LeafIndex;
 
 use crate::checkpoint::Checkpoint;
 use crate::compose::Composer;
-use crate::entry::{Entry, Stamp, Ticket};
+use crate::entry::{Class, Entry, Lines, Stamp, Ticket};
 use crate::error::Error;
 use crate::growing::{Growing, replace};
 use crate::layout::{self, TILE};
-use crate::leaf::{Frame, frame};
+use crate::leaf::{Frame, Tail, frame};
 use crate::merkle::{Range, leaf_hash};
 use crate::note::{PublicKey, SecretKey};
 use crate::recover::{Recovered, Resumed};
-use crate::store::{Mode, Store};
+use crate::store::{Mode, Room, Store};
 
 /// Bytes after which a segment is left for the next one.
 pub(crate) const SEGMENT: u64 = 64 << 20;
+
+/// Bytes of the disk that are kept for [`Class::Integrity`], or a quarter of it if that is less:
+/// as many as a segment has, because recovery copies one.
+const RESERVE: u64 = SEGMENT;
 
 /// Nanoseconds between two checkpoints of a trail that grows.
 const PERIOD: u64 = 1_000_000_000;
@@ -60,6 +66,8 @@ pub struct Writer<S: Store> {
     /// When that was signed, in nanoseconds since boot.
     signed_at: u64,
     clients: Clients,
+    /// Bytes that may be appended below [`Class::Integrity`] before the disk is asked again.
+    room: u64,
     stopped: bool,
 }
 
@@ -81,11 +89,11 @@ impl<S: Store> Writer<S> {
         boot: &str,
         now: Stamp,
     ) -> Writer<S> {
-        let Resumed { segment, hashes, upper, tree, clients } = resumed;
+        let Resumed { segment, hashes, upper, tree, history } = resumed;
         Writer {
             store,
             key,
-            composer: Composer::new(boot),
+            composer: Composer::new(boot, history.kernel),
             segment,
             hashes,
             upper,
@@ -95,7 +103,8 @@ impl<S: Store> Writer<S> {
             signed: checkpoint.size,
             note,
             signed_at: now.boottime_ns,
-            clients,
+            clients: history.clients,
+            room: 0,
             stopped: false,
         }
     }
@@ -213,6 +222,7 @@ impl<S: Store> Writer<S> {
         if first.is_multiple_of(TILE) && self.segment.len() >= self.limit {
             self.rotate()?;
         }
+        self.keep_reserve(entry)?;
         self.segment.relieve()?;
         self.hashes.relieve()?;
         self.upper.relieve()?;
@@ -244,8 +254,36 @@ impl<S: Store> Writer<S> {
         if self.durable < self.tree.size() {
             self.segment.sync()?;
             self.durable = self.tree.size();
+            // Others use the disk as well.
+            self.room = 0;
         }
         Ok(LeafIndex(self.durable))
+    }
+
+    /// Refuses what is not of the first class where only its reserve is left (design section 4,
+    /// "Priorities").
+    fn keep_reserve(&mut self, entry: &Entry<'_>) -> Result<(), Error> {
+        if entry.class == Class::Integrity {
+            return Ok(());
+        }
+        let bytes = match entry.lines {
+            Lines::Own(records) => records.iter().map(|record| record.body.len()).sum(),
+            Lines::Foreign { lines, .. } => lines.iter().map(|line| line.len()).sum::<usize>(),
+        } as u64;
+        if self.room <= bytes {
+            let Room { free, total } =
+                self.store.room().map_err(Error::io("ask for room in", Path::new(".")))?;
+            let held =
+                [&self.segment, &self.hashes, &self.upper].map(|file| file.pending.len() as u64);
+            let reserve = (total / 4).min(RESERVE);
+            self.room = free.saturating_sub(reserve).saturating_sub(held.iter().sum());
+        }
+        if self.room <= bytes {
+            return Err(Error::Full { path: self.segment.path.clone() });
+        }
+        // Tails and hashes are bytes too; the next sync asks anew.
+        self.room = self.room.saturating_sub(bytes * 2 + 256);
+        Ok(())
     }
 
     /// Leaves the segment, which is durable from its first to its last byte before there is a
@@ -301,6 +339,32 @@ fn count(bytes: &[u8], first: u64) -> Result<u64, Error> {
         next += 1;
     }
     Ok(next - first)
+}
+
+/// What the leaves of a trail say to who goes on with it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct History {
+    pub(crate) clients: Clients,
+    /// The newest serial that the running kernel, or an earlier one, gave an event.
+    pub(crate) kernel: u32,
+}
+
+impl History {
+    /// Takes note of leaf number `index`.
+    pub(crate) fn note(&mut self, index: u64, bytes: &[u8], tail: Option<Tail<'_>>) {
+        let Some(tail) = tail else { return };
+        if let Some(ticket) = tail.ticket() {
+            self.clients.note(ticket.client, ticket.seq, index);
+        }
+        // Pieces of a line have a serial of ours.
+        if tail.field("VT_SRC") == Some(b"kernel")
+            && let Some(line) = bytes.split(|&byte| byte == b'\n').next()
+            && let Ok(line) = Line::parse_stored(line)
+            && line.record_type() != RecordType::VT_LINE
+        {
+            self.kernel = line.serial();
+        }
+    }
 }
 
 /// The last number of each client.

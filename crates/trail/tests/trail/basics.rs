@@ -251,7 +251,7 @@ fn a_reader_follows_a_writer_over_segments_and_recoveries() {
     writer.sync().unwrap();
     let recover = String::from_utf8(reader.next().unwrap().unwrap().bytes.to_vec()).unwrap();
     let expected = format!(
-        "type=VT_RECOVER msg=audit(1700000009.000:2147483649): op=torn-tail bytes=23 \
+        "type=VT_RECOVER msg=audit(1700000009.000:2147484249): op=torn-tail bytes=23 \
          sha256=fc25917df1911490d65536a21dffc440bf562735947af7c40710f170d02c0b44 \
          file=torn/{whole}-0\u{1d}VT_LEAF=600 VT_BT=9000000000 VT_BOOT={BOOT} VT_SRC=engine\n"
     );

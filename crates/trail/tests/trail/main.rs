@@ -4,9 +4,11 @@
 
 mod basics;
 mod crash;
+mod hostile;
 mod kill;
 mod kit;
 mod live;
 mod outage;
 mod parsers;
+mod stopped;
 mod tamper;

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use trail::store::{File, Mode, Short, Store};
+use trail::store::{File, Mode, Room, Short, Store};
 
 use crate::kit::Dice;
 
@@ -28,6 +28,8 @@ struct State {
     failing_sync: Option<usize>,
     /// Bytes that still fit.
     room: Option<usize>,
+    /// What it says about that.
+    said: Option<Room>,
     /// Take a picture of the disk at every change.
     filming: bool,
     film: Vec<State>,
@@ -104,6 +106,11 @@ impl Outage {
     /// So many bytes fit from now on.
     pub(crate) fn room(&self, bytes: Option<usize>) {
         self.state().room = bytes;
+    }
+
+    /// What it says when it is asked for room.
+    pub(crate) fn say_room(&self, free: u64, total: u64) {
+        self.state().said = Some(Room { free, total });
     }
 
     /// The disk after an outage: what was not synced is kept as the dice say.
@@ -252,6 +259,10 @@ impl Store for Outage {
         let state = self.state();
         let directory = state.directories.get(path);
         Ok(directory.map(|directory| directory.now.keys().cloned().collect()).unwrap_or_default())
+    }
+
+    fn room(&self) -> io::Result<Room> {
+        Ok(self.state().said.unwrap_or(Room { free: u64::MAX, total: u64::MAX }))
     }
 }
 
