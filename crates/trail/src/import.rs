@@ -35,6 +35,9 @@ const HELD: usize = 64 << 20;
 /// How many bytes are read at once.
 const CHUNK: usize = 256 << 10;
 
+/// After how many entries the door is asked whether it refused one.
+const ASK: u32 = 256;
+
 /// What every entry says about itself.
 const TAIL: &[Field<'_>] = &[Field { name: "VT_SRC", value: "import" }];
 
@@ -90,6 +93,7 @@ pub fn import(
         held: 0,
         cut: false,
         first: None,
+        unasked: 0,
     };
     let mut hash = Sha256::new();
     let mut buffer = vec![0; CHUNK];
@@ -139,6 +143,8 @@ struct Import<'a> {
     cut: bool,
     /// The first entry of this import.
     first: Option<Receipt>,
+    /// Entries handed in since the door was asked for refusals.
+    unasked: u32,
 }
 
 impl Import<'_> {
@@ -223,10 +229,20 @@ impl Import<'_> {
         let receipt =
             self.door.submit(&Entry { class: Class::Rest, ticket: None, lines, tail: TAIL })?;
         self.first.get_or_insert(receipt);
-        Ok(())
+        self.unasked += 1;
+        if self.unasked < ASK {
+            return Ok(());
+        }
+        // A full disk ends the import at once.
+        self.unasked = 0;
+        self.first.and_then(|first| self.door.refusal_since(first)).map_or(Ok(()), Err)
     }
 
     fn close(self, name: &[u8]) -> Result<Imported, ImportError> {
+        // What the record says of the source is true of the trail, or it is not written.
+        if let Some(first) = self.first {
+            self.door.wait_durable_from(first)?;
+        }
         let Imported { bytes, sha256, lines, events, unparsed } = &self.imported;
         // The end of a name is what tells it from others.
         let name = &name[name.len().saturating_sub(1024)..];
@@ -246,7 +262,7 @@ impl Import<'_> {
         let entry =
             Entry { class: Class::Integrity, ticket: None, lines: Lines::Own(&own), tail: TAIL };
         let last = self.door.submit(&entry)?;
-        self.door.wait_durable_from(self.first.unwrap_or(last))?;
+        self.door.wait_durable(last)?;
         Ok(self.imported)
     }
 }

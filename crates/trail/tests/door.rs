@@ -137,13 +137,13 @@ impl Worker {
 
 #[test]
 fn killed_writers_lose_nothing_and_double_nothing() {
-    let (kills, workers) =
-        if std::env::var_os("VERITRAIL_LONG").is_some() { (300, 6) } else { (40, 4) };
+    let long = std::env::var_os("VERITRAIL_LONG").is_some();
+    let (kills, workers, seconds) = if long { (300, 6, 600) } else { (40, 4, 120) };
     let dir = made();
     let mut running: Vec<_> =
         (0..workers).map(|n| Worker::start(dir.path(), format!("first{n}"))).collect();
     let mut ended = Vec::new();
-    let end = Instant::now() + Duration::from_secs(120);
+    let end = Instant::now() + Duration::from_secs(seconds);
     let mut killed = 0;
     while killed < kills && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(20 + 7 * (killed % 11)));

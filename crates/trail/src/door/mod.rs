@@ -46,8 +46,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// processes that do this at once, one makes it.
 ///
 /// # Errors
-/// As [`create`](crate::create).
-pub fn create(dir: &Path, host: &str) -> Result<Option<PublicKey>, Error> {
+/// As [`create`](crate::create); [`DoorError::Exposed`].
+pub fn create(dir: &Path, host: &str) -> Result<Option<PublicKey>, DoorError> {
     let exists = || dir.join(layout::ID).exists();
     if exists() {
         return Ok(None);
@@ -62,7 +62,8 @@ pub fn create(dir: &Path, host: &str) -> Result<Option<PublicKey>, Error> {
     if exists() {
         return Ok(None);
     }
-    crate::create(&Disk::new(dir), host).map(Some)
+    socket::check_place(dir)?;
+    Ok(Some(crate::create(&Disk::new(dir), host)?))
 }
 
 /// How a door is opened.
@@ -111,6 +112,19 @@ pub enum DoorError {
         /// Why.
         reason: String,
     },
+    /// This user can neither write the trail nor reach who does.
+    #[error(
+        "user {uid} may neither read the trail's key nor reach its writer; user {owner} and root may"
+    )]
+    NotAllowed {
+        /// Who we are.
+        uid: u32,
+        /// Whose the trail is.
+        owner: u32,
+    },
+    /// Anybody may put files, links and keys into the trail's directory.
+    #[error("everybody may write to the trail's directory")]
+    Exposed,
     /// There is no room for the entry on the disk.
     #[error("the trail's disk has no room left")]
     NoRoom,
@@ -189,6 +203,7 @@ impl Door {
         if id.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
             return Err(Error::NoTrail.into());
         }
+        socket::check_place(dir)?;
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
             options,
@@ -276,6 +291,13 @@ impl Door {
         let state =
             self.shared.wait(&self.shared.done, |state| state.outbox.is_empty().then_some(()))?;
         state.outbox.first_refusal(first.0).map_or(Ok(()), |error| Err(error.clone()))
+    }
+
+    /// Why one of the entries from `first` on is not in the trail, if that is known yet. A door
+    /// remembers its last 1,024 refusals.
+    #[must_use]
+    pub fn refusal_since(&self, first: Receipt) -> Option<DoorError> {
+        self.shared.state().outbox.first_refusal(first.0).cloned()
     }
 
     /// Whether an entry is durable, without waiting. Refused entries count as settled here
@@ -454,6 +476,9 @@ fn keep(shared: &Shared) {
 fn keep_until_closed(shared: &Shared) -> Result<(), DoorError> {
     become_owner(&shared.dir).map_err(DoorError::io("become the owner of the trail"))?;
     let may_write = may_read(&shared.dir.join(layout::KEY));
+    if !may_write {
+        socket::check_access(&shared.dir)?;
+    }
     let mut nap = NAP;
     loop {
         if shared.state().is_finished() {

@@ -7,6 +7,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::DoorError;
+use crate::{Error, layout};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::net::sockopt::socket_peercred;
@@ -83,6 +87,39 @@ pub(super) fn forget(dir: &Path) -> io::Result<()> {
 /// Connects to the writer of the trail in `dir`.
 pub(super) fn connect(dir: &Path) -> io::Result<UnixStream> {
     UnixStream::connect(address(dir)?.path)
+}
+
+/// Refuses a directory in which anybody may put something: a link that a writer follows, or
+/// another key. What stands for a directory of the trail must be one.
+pub(super) fn check_place(dir: &Path) -> Result<(), DoorError> {
+    let looked = |error| DoorError::Trail(Arc::new(Error::io("look at", dir)(error)));
+    let open = std::fs::metadata(dir).map_err(looked)?.mode() & 0o002 != 0;
+    if open {
+        return Err(DoorError::Exposed);
+    }
+    for name in [layout::SEGMENTS, layout::HASHES, layout::TORN] {
+        match std::fs::symlink_metadata(dir.join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            found if found.as_ref().is_ok_and(std::fs::Metadata::is_dir) => {}
+            found => {
+                found.map_err(looked)?;
+                let what = "it is not a directory; a trail lies in one place, without links";
+                return Err(Error::unusable(name, what).into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a process that may not read the key can reach a writer, who listens to those
+/// whom [`is_trusted`] names.
+pub(super) fn check_access(dir: &Path) -> Result<(), DoorError> {
+    let uid = rustix::process::geteuid();
+    let owner = std::fs::metadata(dir).map_err(DoorError::io("look at the trail"))?.uid();
+    if uid.is_root() || uid.as_raw() == owner {
+        return Ok(());
+    }
+    Err(DoorError::NotAllowed { uid: uid.as_raw(), owner })
 }
 
 /// Who may be at the other end, from both sides: the owner of the trail, ourselves, root.

@@ -61,9 +61,11 @@ struct Source {
 
 pub(crate) fn run(args: &ImportArgs, out: &mut dyn Write) -> Result<Outcome, Failure> {
     let config = Config::load(args.config.as_deref())?;
-    // Nothing is made for a file that is not there.
-    for path in &args.files {
-        drop(open(path)?);
+    // Nothing is made for a file that is not there. A FIFO can be opened only once.
+    for path in args.files.iter().filter(|path| *path != Path::new("-")) {
+        if fs::metadata(path).map_err(|error| cannot(path, error))?.is_file() {
+            drop(open(path)?);
+        }
     }
     let created = create_if_missing(&args.dir)?;
     if let (Some(key), false) = (&created, args.json) {
@@ -96,14 +98,21 @@ fn open(path: &Path) -> Result<Box<dyn Read>, Failure> {
     if path == Path::new("-") {
         return Ok(Box::new(io::stdin().lock()));
     }
-    let cannot = |error: io::Error| {
-        Failure::new(Kind::Io, format!("cannot read {}", path.display())).because(error)
-    };
-    let file = fs::File::open(path).map_err(cannot)?;
-    if file.metadata().map_err(cannot)?.is_dir() {
-        return Err(cannot(io::ErrorKind::IsADirectory.into()));
+    let file = fs::File::open(path).map_err(|error| cannot(path, error))?;
+    let meta = file.metadata().map_err(|error| cannot(path, error))?;
+    if meta.is_dir() {
+        return Err(cannot(path, io::ErrorKind::IsADirectory.into()));
+    }
+    if meta.is_file() && meta.len() > 0 {
+        // A log that is written meanwhile ends where it ended when it was opened, or one of
+        // the trail's own segments would never end. Files of /proc say they are empty.
+        return Ok(Box::new(file.take(meta.len())));
     }
     Ok(Box::new(file))
+}
+
+fn cannot(path: &Path, error: io::Error) -> Failure {
+    Failure::new(Kind::Io, format!("cannot read {}", path.display())).because(error)
 }
 
 fn import_one(door: &Door, dir: &Path, path: &Path) -> Result<Source, Failure> {

@@ -47,7 +47,7 @@ impl Verb {
 /// Makes a trail in `dir` unless there is one; the public key of one that was made.
 pub(crate) fn create_if_missing(dir: &Path) -> Result<Option<PublicKey>, Failure> {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    trail::door::create(dir, &host).map_err(|error| from_trail(dir, error))
+    trail::door::create(dir, &host).map_err(|error| from_door(dir, &error))
 }
 
 /// Opens the door of a trail as a process of one verb does.
@@ -76,7 +76,19 @@ pub(crate) fn from_trail(dir: &Path, error: Error) -> Failure {
 pub(crate) fn from_door(dir: &Path, error: &DoorError) -> Failure {
     let (kind, hint) = match &error {
         DoorError::Trail(error) => (kind_of(error), hint_of(error)),
-        DoorError::Io { .. } | DoorError::NoRoom => (Kind::Io, None),
+        DoorError::Io { .. } => (Kind::Io, None),
+        DoorError::NoRoom => (
+            Kind::Io,
+            Some(
+                "free some; the last quarter of a disk, at most 64 MiB, is kept for records of \
+                 integrity, containers, time and policy",
+            ),
+        ),
+        DoorError::NotAllowed { .. } => (Kind::Environment, Some("run as one of these users")),
+        DoorError::Exposed => (
+            Kind::Environment,
+            Some("take that right away (chmod o-w) or choose another directory"),
+        ),
         DoorError::Version { .. } => {
             (Kind::Environment, Some("run the same version of veritrail on both ends"))
         }
@@ -109,6 +121,9 @@ fn kind_of(error: &Error) -> Kind {
 fn hint_of(error: &Error) -> Option<&'static str> {
     match error {
         Error::NoTrail => Some("`veritrail trail import DIR FILE` makes one"),
+        Error::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            Some("run as the owner of the trail, a member of its group, or root")
+        }
         Error::Tampered(_) => {
             Some("keep the directory as it is; `veritrail trail verify` says more")
         }
@@ -133,15 +148,23 @@ pub(crate) fn read_key(given: &str) -> Result<PublicKey, Failure> {
     PublicKey::parse(&text).map_err(|error| unusable(error.to_string()))
 }
 
+/// What is read of a file that is held in memory, in bytes: about a million checkpoints.
+const MOST_INPUT: u64 = 256 << 20;
+
 /// The bytes of a file, or of standard input for `-`.
 pub(crate) fn read_input(path: &Path) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let read = if path == Path::new("-") {
-        io::stdin().lock().read_to_end(&mut bytes)
+        io::stdin().lock().take(MOST_INPUT + 1).read_to_end(&mut bytes)
     } else {
-        fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes))
+        let open = fs::File::open(path);
+        open.and_then(|file| file.take(MOST_INPUT + 1).read_to_end(&mut bytes))
     };
     match read {
+        Ok(_) if bytes.len() as u64 > MOST_INPUT => {
+            let what = format!("{} is longer than {} MiB", path.display(), MOST_INPUT >> 20);
+            Err(Failure::new(Kind::Unusable, what).hint("give a part of it"))
+        }
         Ok(_) => Ok(bytes),
         Err(error) => {
             Err(Failure::new(Kind::Io, format!("cannot read {}", path.display())).because(error))
