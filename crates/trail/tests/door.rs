@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::collections::{HashMap, HashSet};
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -363,4 +365,57 @@ fn a_door_that_cannot_be_opened_says_why() {
     let error = receipt.and_then(|receipt| door.wait_durable(receipt)).unwrap_err();
     assert!(matches!(error, DoorError::Trail(_)), "{error}");
     assert_eq!(door.close().unwrap_err().to_string(), error.to_string());
+}
+
+#[test]
+fn who_can_never_get_in_is_told_at_once() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: who_can_never_get_in_is_told_at_once: needs root to be another user");
+        return;
+    }
+    let dir = made();
+    for mode in [0o755, 0o700] {
+        std::fs::set_permissions(dir.path(), Permissions::from_mode(mode)).unwrap();
+        let path = dir.path().to_owned();
+        let start = Instant::now();
+        // A user of this thread only, and of those that the door starts.
+        let told = std::thread::spawn(move || {
+            rustix::thread::set_thread_groups(&[]).unwrap();
+            rustix::thread::set_thread_uid(rustix::fs::Uid::from_raw(65534)).unwrap();
+            let door = Door::open(&path, options())?;
+            door.wait_durable(submit(&door, &line("a", 0))?)
+        });
+        assert_eq!(
+            told.join().unwrap().unwrap_err().to_string(),
+            "user 65534 may neither read the trail's key nor reach its writer; user 0 and root may"
+        );
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+}
+
+#[test]
+fn a_directory_for_everybody_and_parts_that_are_links_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let exposed = |mode| std::fs::set_permissions(dir.path(), Permissions::from_mode(mode));
+    let expected = "everybody may write to the trail's directory";
+    exposed(0o1777).unwrap();
+    assert_eq!(door::create(dir.path(), "host").unwrap_err().to_string(), expected);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing was made");
+    exposed(0o755).unwrap();
+    door::create(dir.path(), "host").unwrap().unwrap();
+    exposed(0o757).unwrap();
+    assert_eq!(Door::open(dir.path(), options()).unwrap_err().to_string(), expected);
+    exposed(0o755).unwrap();
+    for part in ["segments", "hashes", "torn"] {
+        let (path, moved) = (dir.path().join(part), dir.path().join("moved"));
+        std::fs::rename(&path, &moved).unwrap();
+        std::os::unix::fs::symlink(&moved, &path).unwrap();
+        let expected = format!(
+            "{part} is not usable: it is not a directory; a trail lies in one place, without links"
+        );
+        assert_eq!(Door::open(dir.path(), options()).unwrap_err().to_string(), expected);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::rename(&moved, &path).unwrap();
+    }
+    Door::open(dir.path(), options()).unwrap().close().unwrap();
 }

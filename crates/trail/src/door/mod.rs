@@ -48,6 +48,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// # Errors
 /// As [`create`](crate::create); [`DoorError::Exposed`].
 pub fn create(dir: &Path, host: &str) -> Result<Option<PublicKey>, DoorError> {
+    socket::check_entrance(dir)?;
     let exists = || dir.join(layout::ID).exists();
     if exists() {
         return Ok(None);
@@ -90,7 +91,7 @@ pub enum DoorError {
     #[error(transparent)]
     Trail(Arc<Error>),
     /// The door itself cannot work.
-    #[error("cannot {what}: {source}")]
+    #[error("cannot {what}")]
     Io {
         /// What was tried.
         what: &'static str,
@@ -199,6 +200,7 @@ impl Door {
     /// # Errors
     /// [`Error::NoTrail`]; I/O.
     pub fn open(dir: &Path, options: Options) -> Result<Door, DoorError> {
+        socket::check_entrance(dir)?;
         let id = std::fs::metadata(dir.join(layout::ID));
         if id.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
             return Err(Error::NoTrail.into());

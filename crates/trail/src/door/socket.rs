@@ -111,6 +111,14 @@ pub(super) fn check_place(dir: &Path) -> Result<(), DoorError> {
     Ok(())
 }
 
+/// Refuses a user who may not even look into the directory.
+pub(super) fn check_entrance(dir: &Path) -> Result<(), DoorError> {
+    match std::fs::symlink_metadata(dir.join(layout::ID)) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => check_access(dir),
+        _ => Ok(()),
+    }
+}
+
 /// Whether a process that may not read the key can reach a writer, who listens to those
 /// whom [`is_trusted`] names.
 pub(super) fn check_access(dir: &Path) -> Result<(), DoorError> {

@@ -63,7 +63,8 @@ pub(crate) fn run(args: &ImportArgs, out: &mut dyn Write) -> Result<Outcome, Fai
     let config = Config::load(args.config.as_deref())?;
     // Nothing is made for a file that is not there. A FIFO can be opened only once.
     for path in args.files.iter().filter(|path| *path != Path::new("-")) {
-        if fs::metadata(path).map_err(|error| cannot(path, error))?.is_file() {
+        let kind = fs::metadata(path).map_err(|error| cannot(path, error))?.file_type();
+        if kind.is_file() || kind.is_dir() {
             drop(open(path)?);
         }
     }
