@@ -47,6 +47,12 @@ pub enum Error {
     /// There is a trail already. Exit 2.
     #[error("there is a trail here already: {0}")]
     Exists(String),
+    /// A trail is made in a directory of its own, and this one holds something else. Exit 2.
+    #[error("no trail is made in a directory that holds other files: {}", name.display())]
+    Occupied {
+        /// One of them.
+        name: PathBuf,
+    },
     /// The entry cannot stand in a trail. The caller's mistake.
     #[error("the entry cannot be appended: {0}")]
     Entry(String),

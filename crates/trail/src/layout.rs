@@ -38,6 +38,12 @@ pub const UPPER: &str = "hashes/8";
 /// The directory of what crashes left.
 pub const TORN: &str = "torn";
 
+/// Whether something at the top of a trail's directory has this name.
+#[must_use]
+pub fn is_top(name: &str) -> bool {
+    [ID, KEY, KEY_PUB, CHECKPOINT, OPEN, SEGMENTS, HASHES, TORN].contains(&name)
+}
+
 /// Segments start at multiples of this many leaves, which is also the width of a tile of
 /// c2sp.org/tlog-tiles.
 pub const TILE: u64 = 256;

@@ -368,6 +368,21 @@ fn a_door_that_cannot_be_opened_says_why() {
 }
 
 #[test]
+fn no_trail_is_made_among_other_files() {
+    let dir = tempfile::tempdir().unwrap();
+    // What a crash leaves of an unfinished trail is no obstacle.
+    for name in ["key", "checkpoint.tmp", "lock"] {
+        std::fs::write(dir.path().join(name), "").unwrap();
+    }
+    std::fs::write(dir.path().join("passwd"), "").unwrap();
+    let error = door::create(dir.path(), "host").unwrap_err();
+    let expected = "no trail is made in a directory that holds other files: passwd";
+    assert_eq!(error.to_string(), expected);
+    std::fs::remove_file(dir.path().join("passwd")).unwrap();
+    assert!(door::create(dir.path(), "host").unwrap().is_some());
+}
+
+#[test]
 fn who_can_never_get_in_is_told_at_once() {
     if !rustix::process::geteuid().is_root() {
         eprintln!("SKIPPED: who_can_never_get_in_is_told_at_once: needs root to be another user");

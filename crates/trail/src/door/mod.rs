@@ -64,7 +64,24 @@ pub fn create(dir: &Path, host: &str) -> Result<Option<PublicKey>, DoorError> {
         return Ok(None);
     }
     socket::check_place(dir)?;
+    check_own(dir)?;
     Ok(Some(crate::create(&Disk::new(dir), host)?))
+}
+
+/// Refuses a directory that holds what no unfinished trail leaves: with the operands of a command in
+/// the wrong order, a trail would be made among somebody's files.
+fn check_own(dir: &Path) -> Result<(), Error> {
+    let list = |error| Error::io("list", Path::new("."))(error);
+    for entry in std::fs::read_dir(dir).map_err(list)? {
+        let name = entry.map_err(list)?.file_name();
+        let is_ours = name.to_str().is_some_and(|name| {
+            layout::is_top(name.strip_suffix(".tmp").unwrap_or(name)) || socket::is_name(name)
+        });
+        if !is_ours {
+            return Err(Error::Occupied { name: name.into() });
+        }
+    }
+    Ok(())
 }
 
 /// How a door is opened.

@@ -18,6 +18,11 @@ use rustix::net::sockopt::socket_peercred;
 const LOCK: &str = "lock";
 const SOCKET: &str = "trail.sock";
 
+/// Whether a door has a file of this name in the trail's directory.
+pub(super) fn is_name(name: &str) -> bool {
+    [LOCK, SOCKET].contains(&name)
+}
+
 /// `sun_path` holds 108 bytes with the NUL.
 const LONGEST_SOCKET_PATH: usize = 107;
 

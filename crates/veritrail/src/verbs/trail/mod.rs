@@ -114,7 +114,7 @@ fn kind_of(error: &Error) -> Kind {
         Error::Unusable { .. } | Error::NoTrail | Error::Entry(_) | Error::NoLeaf { .. } => {
             Kind::Unusable
         }
-        Error::Exists(_) => Kind::Usage,
+        Error::Exists(_) | Error::Occupied { .. } => Kind::Usage,
     }
 }
 
@@ -124,6 +124,7 @@ fn hint_of(error: &Error) -> Option<&'static str> {
         Error::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
             Some("run as the owner of the trail, a member of its group, or root")
         }
+        Error::Occupied { .. } => Some("name a directory that is empty or not there yet"),
         Error::Tampered(_) => {
             Some("keep the directory as it is; `veritrail trail verify` says more")
         }
