@@ -12,7 +12,7 @@
 //! (`VT_SEQ=<client>:<seq>` in its tail) keeps it from being there twice. A process that
 //! may not read the signing key never becomes the writer.
 //!
-//! Everything is bounded: a queue holds [`outbox::CAPACITY`] bytes, a quarter of them for
+//! Everything is bounded: a queue holds `outbox::CAPACITY` bytes, a quarter of them for
 //! integrity records only; frames, clients and waits have limits too.
 
 mod client;
