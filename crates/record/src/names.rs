@@ -242,6 +242,8 @@ types! {
     2915 VT_READER
     2916 VT_PRUNE
     2917 VT_SINK
+    2918 VT_FEC
+    2919 VT_DEVICE
 }
 
 /// First number of veritrail's own types.

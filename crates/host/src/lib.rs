@@ -1,0 +1,4 @@
+//! The kernel as safe functions on owned and borrowed descriptors: FUSE volumes, mounts, facts
+//! about processes, the sandbox of a device server.
+//!
+//! No policy here: what a call means is decided elsewhere.
