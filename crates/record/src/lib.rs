@@ -12,6 +12,7 @@ pub mod place;
 mod scan;
 pub mod stored;
 pub mod tables;
+pub mod task;
 pub mod units;
 pub mod value;
 pub mod view;

@@ -7,7 +7,9 @@
 use std::fmt;
 
 use crate::place::{DeviceId, Place, Position};
+use crate::task::Task;
 use crate::units::{DataBlock, Sector};
+use crate::write::Body;
 
 /// An enum whose variants are words of a record. One list makes the type, the
 /// parser and the writer.
@@ -155,9 +157,67 @@ impl fmt::Display for Violation {
     }
 }
 
+/// A mapping that was made or taken away, or could not be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Control<'a> {
+    /// The target.
+    pub module: Module,
+    /// What happened.
+    pub op: CtrlOp,
+    /// The mapped device.
+    pub device: &'a DeviceId,
+    /// Why it could not be made, in the target's words.
+    pub error: Option<&'a str>,
+}
+
+impl Control<'_> {
+    /// The body of the kernel's DM_CTRL record, field for field. `task` is who asked for it.
+    #[must_use]
+    pub fn body(&self, task: &Task) -> Body {
+        let begun = Body::new().word("module", self.module).word("op", self.op);
+        task.push(begun)
+            .word("dev", self.device)
+            .phrase("error_msg", self.error.unwrap_or("success"))
+            .word("res", u8::from(self.error.is_none()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_control_record_is_the_kernels() {
+        let unset = u32::MAX;
+        let task = Task {
+            ppid: 158,
+            pid: 165,
+            auid: unset,
+            uid: 0,
+            gid: 0,
+            euid: 0,
+            suid: 0,
+            fsuid: 0,
+            egid: 0,
+            sgid: 0,
+            fsgid: 0,
+            tty: None,
+            ses: unset,
+            comm: b"veritysetup".to_vec(),
+            exe: Some(b"/sbin/veritysetup".to_vec()),
+        };
+        let device = &DeviceId::Kernel { major: 253, minor: 0, diskseq: 0 };
+        let made = Control { module: Module::Verity, op: CtrlOp::Ctr, device, error: None };
+        let failed = Control { error: Some("Invalid root digest"), ..made.clone() };
+        // As the 6.12 kernel printed it.
+        let start = "module=verity op=ctr ppid=158 pid=165 auid=4294967295 uid=0 gid=0 euid=0 suid=0 \
+                     fsuid=0 egid=0 sgid=0 fsgid=0 tty=(none) ses=4294967295 comm=\"veritysetup\" \
+                     exe=\"/sbin/veritysetup\" dev=253:0 error_msg=";
+        let text =
+            |control: &Control<'_>| String::from_utf8(control.body(&task).as_bytes().to_vec());
+        assert_eq!(text(&made).unwrap(), format!("{start}'success' res=1"));
+        assert_eq!(text(&failed).unwrap(), format!("{start}'Invalid root digest' res=0"));
+    }
 
     #[test]
     fn the_body_is_the_kernels() {

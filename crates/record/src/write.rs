@@ -59,6 +59,17 @@ impl Body {
         self
     }
 
+    /// `key='text with blanks'`, as the kernel writes `error_msg`. A byte that could end the field
+    /// becomes `?`.
+    #[must_use]
+    pub fn phrase(mut self, key: &str, text: &str) -> Body {
+        self.key(key);
+        self.bytes.push(b'\'');
+        self.bytes.extend(text.bytes().map(|b| if b == b' ' || is_word(b) { b } else { b'?' }));
+        self.bytes.push(b'\'');
+        self
+    }
+
     /// The text built so far.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {

@@ -326,6 +326,13 @@ impl Door {
         self.shared.state().outbox.settled() >= receipt.0
     }
 
+    /// How many entries were handed in and are neither durable nor refused: what is lost at most if
+    /// the door fails now.
+    #[must_use]
+    pub fn unsettled(&self) -> u64 {
+        self.shared.state().outbox.unsettled()
+    }
+
     /// The signed note over everything that was handed in before, and perhaps more. Takes
     /// up to a second: the trail is signed that often.
     ///

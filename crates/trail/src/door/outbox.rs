@@ -77,6 +77,11 @@ impl Outbox {
         self.settled == self.last
     }
 
+    /// How many are neither durable nor refused.
+    pub(super) fn unsettled(&self) -> u64 {
+        self.last - self.settled
+    }
+
     /// Whether there is room for an entry.
     pub(super) fn admits(&self, class: Class, packed: &[u8]) -> bool {
         admits(self.bytes, cost(packed), class, CAPACITY)
