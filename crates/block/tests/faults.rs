@@ -298,17 +298,21 @@ proptest! {
         for block in 0..image.params.data_blocks {
             let mut buf = vec![0; size];
             let due = oracle(&image, &data, &hash, block);
-            match (device.read(DataBlock(block), &mut buf), due) {
+            match (device.read(DataBlock(block), &mut buf, &mut |_| {}), due) {
                 (Ok(()), None) => {
                     let at = usize::try_from(block).unwrap() * size;
                     prop_assert_eq!(&buf, &image.data[at..at + size]);
                 }
                 (Err(ReadError::Refused(refused)), Some(due)) => {
-                    // A block that cannot be read fails the request before anything is judged.
                     prop_assert_eq!(refused.finding, due);
                     prop_assert_eq!(refused.block, DataBlock(block));
                 }
-                (Err(ReadError::Io { .. }), Some(_)) => {}
+                (Err(ReadError::Io { role, offset, block: of, .. }), Some(due)) => {
+                    prop_assert_eq!(due.fault, Fault::Unreadable { errno: 5 });
+                    prop_assert_eq!(role == "data", matches!(due.blocks, Blocks::Data(_)));
+                    prop_assert_eq!(offset, due.bytes(&layout).start);
+                    prop_assert_eq!(of, DataBlock(block));
+                }
                 (other, due) => prop_assert!(false, "{:?}, due {:?}", other, due),
             }
         }

@@ -30,6 +30,16 @@ impl Health {
     /// As the kernel has it, `DM_VERITY_MAX_CORRUPTED_ERRS`.
     pub const MAX_CORRUPTED_ERRORS: u32 = 100;
 
+    /// The state after so many mismatches.
+    #[must_use]
+    pub fn after(mismatches: u64) -> Health {
+        match u32::try_from(mismatches) {
+            Ok(0) => Health::Clean,
+            Ok(mismatches @ 1..Self::MAX_CORRUPTED_ERRORS) => Health::Corrupted { mismatches },
+            _ => Health::Saturated,
+        }
+    }
+
     /// The state after one more mismatch, and whether this is the moment to
     /// announce `max-corrupted-errors`. It is announced once.
     #[must_use]
@@ -61,6 +71,7 @@ mod tests {
             if announce {
                 announced.push(mismatch);
             }
+            assert_eq!(health, Health::after(mismatch));
             assert_ne!(health, Health::Clean);
         }
         assert_eq!((announced, health), (vec![100], Health::Saturated));

@@ -4,7 +4,7 @@
 //!   root hash ── Superblock ── Params ── Layout        what there is, and where
 //!        └──────────── Volume ───────────┘             all of it, with the devices
 //!              verify │     │ Device::read             everything, or as it is asked for
-//!               Watch, Finding, Summary    Refused
+//!               Watch, Finding, Summary    Refused, Notice
 //! ```
 //!
 //! Sources: Linux 6.12 `drivers/md/dm-verity-target.c`, cryptsetup 2.6.1 `lib/verity`.
@@ -26,7 +26,7 @@ pub use format::{FormatError, format};
 pub use health::Health;
 pub use layout::{HashArea, Layout};
 pub use params::{BlockSize, Digest, HashName, HashType, ParamError, Params, Salt};
-pub use reader::{Device, ReadError, Refused};
+pub use reader::{Counts, Device, Notice, Policy, ReadError, Refused};
 pub use superblock::{MAGIC, RawSuperblock, SUPERBLOCK_SIZE, Superblock, SuperblockError};
 pub use verify::{Summary, Watch};
 pub use volume::{OpenError, Volume};

@@ -84,6 +84,14 @@ pub enum ParamError {
         /// Where the hash area ends, in bytes.
         hash_end: u64,
     },
+    /// More data blocks than `check_at_most_once` can mark, the kernel's limit.
+    #[error("{blocks} data blocks are too many to check each at most once; {most} can be marked")]
+    TooManyToMark {
+        /// How many there are.
+        blocks: u64,
+        /// How many there may be.
+        most: u64,
+    },
     /// More data blocks than the device has.
     #[error(
         "{wanted} data blocks of {block_size} bytes do not fit the data device of {size} bytes"

@@ -158,7 +158,39 @@ struct Group<'a, const N: usize, C> {
     kernel: C,
     cut: Cut,
     heads: [[u8; CHUNK]; N],
-    tails: Vec<u8>,
+    /// Bytes of a tail, whole chunks.
+    tail_size: usize,
+    tails: Tails<N>,
+}
+
+/// The last chunks of each lane, lane after lane. Only a long trailing salt needs more than two of
+/// them, and only then the heap: single blocks are hashed so often that an allocation would show.
+enum Tails<const N: usize> {
+    Short([[u8; 2 * CHUNK]; N]),
+    Long(Vec<u8>),
+}
+
+impl<const N: usize> Tails<N> {
+    fn new(size: usize) -> Self {
+        if size <= 2 * CHUNK {
+            Self::Short([[0; 2 * CHUNK]; N])
+        } else {
+            Self::Long(vec![0; size * N])
+        }
+    }
+
+    /// The tails, each of the `size` that this was made for.
+    fn each(&mut self, size: usize) -> [&mut [u8]; N] {
+        let mut left = match self {
+            Self::Short(chunks) => chunks.as_flattened_mut(),
+            Self::Long(chunks) => chunks,
+        };
+        std::array::from_fn(|_| {
+            let tail;
+            (tail, left) = std::mem::take(&mut left).split_at_mut(size);
+            tail
+        })
+    }
 }
 
 impl<'a, const N: usize, C: Compress<N>> Group<'a, N, C> {
@@ -169,17 +201,20 @@ impl<'a, const N: usize, C: Compress<N>> Group<'a, N, C> {
         let mut head = [0; CHUNK];
         head[..prefix.len()].copy_from_slice(prefix);
 
-        let mut tail = vec![0; cut.rest_at];
-        tail.copy_from_slice(&prefix[..cut.rest_at]);
-        tail.resize(cut.rest_at + block_size - cut.head.unwrap_or(0) - cut.body, 0);
-        tail.extend_from_slice(suffix);
-        tail.push(0x80);
-        tail.resize((tail.len() + 8).next_multiple_of(CHUNK) - 8, 0);
+        let rest_end = cut.rest_at + block_size - cut.head.unwrap_or(0) - cut.body;
+        let salt_end = rest_end + suffix.len();
+        let tail_size = (salt_end + 1 + 8).next_multiple_of(CHUNK);
         // The length field counts bits modulo 2^64, which no block in memory reaches.
         let bytes = (salted.absorbed + prefix.len() + block_size + suffix.len()) as u64;
-        tail.extend_from_slice(&(bytes << 3).to_be_bytes());
+        let mut tails = Tails::new(tail_size);
+        for tail in tails.each(tail_size) {
+            tail[..cut.rest_at].copy_from_slice(&prefix[..cut.rest_at]);
+            tail[rest_end..salt_end].copy_from_slice(suffix);
+            tail[salt_end] = 0x80;
+            tail[tail_size - 8..].copy_from_slice(&(bytes << 3).to_be_bytes());
+        }
 
-        Self { salted, kernel, cut, heads: [head; N], tails: tail.repeat(N) }
+        Self { salted, kernel, cut, heads: [head; N], tail_size, tails }
     }
 
     /// Hashes one to `N` blocks; lanes without one repeat the first and their result is dropped.
@@ -198,13 +233,12 @@ impl<'a, const N: usize, C: Compress<N>> Group<'a, N, C> {
         }
         self.kernel.compress(&mut state, &lanes.map(|lane| &lane[head..body_end]));
 
-        let tail_size = self.tails.len() / N;
-        for (tail, lane) in self.tails.chunks_exact_mut(tail_size).zip(lanes) {
+        let mut tails = self.tails.each(self.tail_size);
+        for (tail, lane) in tails.iter_mut().zip(lanes) {
             let rest = &lane[body_end..];
             tail[self.cut.rest_at..][..rest.len()].copy_from_slice(rest);
         }
-        let tails = std::array::from_fn(|lane| &self.tails[lane * tail_size..][..tail_size]);
-        self.kernel.compress(&mut state, &tails);
+        self.kernel.compress(&mut state, &tails.map(|tail| &*tail));
 
         for (lane, digest) in out.chunks_exact_mut(size).enumerate() {
             for (bytes, word) in digest.chunks_exact_mut(4).zip(&state) {

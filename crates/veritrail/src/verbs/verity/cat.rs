@@ -129,7 +129,8 @@ impl<D: block::ReadAt, H: block::ReadAt> Reading<'_, D, H> {
             let room = usize::try_from(range.end - at)
                 .map_or(self.buf.len(), |left| left.saturating_mul(size).min(self.buf.len()));
             let buf = &mut self.buf[..room];
-            match self.device.read(DataBlock(at), buf) {
+            // Nothing is corrected and nothing tolerated here, so nothing is to be noticed.
+            match self.device.read(DataBlock(at), buf, &mut |_| {}) {
                 Ok(()) => {
                     self.out.write_all(buf)?;
                     at += (room / size) as u64;
@@ -139,7 +140,9 @@ impl<D: block::ReadAt, H: block::ReadAt> Reading<'_, D, H> {
                     // again, so that only verified bytes leave.
                     let good = usize::try_from(refused.block.0 - at).unwrap_or(0) * size;
                     if good > 0 {
-                        self.device.read(DataBlock(at), &mut buf[..good]).map_err(failure)?;
+                        self.device
+                            .read(DataBlock(at), &mut buf[..good], &mut |_| {})
+                            .map_err(failure)?;
                         self.out.write_all(&buf[..good])?;
                     }
                     return Ok(Some(refused));
