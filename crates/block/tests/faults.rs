@@ -2,78 +2,21 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod images;
+
 use std::io;
 use std::num::NonZeroUsize;
 use std::ops::{ControlFlow, Range};
 
 use block::access::{Memory, ReadAt, WriteAt};
-use block::verity::{
-    BlockSize, Blocks, Device, Digest, Fault, Finding, HashArea, HashName, HashType, Layout,
-    Params, ReadError, Salt, Volume, Watch, format,
-};
+use block::verity::{Blocks, Device, Digest, Fault, Finding, ReadError, Volume, Watch, format};
+use images::{FORMATS, Failing, Image, Random, make};
 use proptest::prelude::*;
 use record::units::{DataBlock, HashBlock};
 use uuid::Uuid;
 
-/// Hash type, algorithm, data block size, hash block size, data blocks, salt.
-const FORMATS: &[(u64, &str, u64, u64, u64, &str)] = &[
-    (1, "sha256", 512, 512, 300, "00ff"),
-    (1, "sha256", 4096, 4096, 9, "-"),
-    (1, "sha256", 512, 1024, 33, "0badcafe"),
-    (0, "sha1", 1024, 512, 26, "aabbccdd"),
-    (1, "sha1", 512, 512, 17, "aabbccdd"),
-    (0, "sha384", 512, 1024, 70, "-"),
-    (1, "sha512", 1024, 512, 65, "5a"),
-    (1, "blake2b-256", 512, 512, 16, "01"),
-    (1, "sha256", 512, 512, 1, "01"),
-];
-
-#[derive(Clone)]
-struct Image {
-    data: Vec<u8>,
-    hash: Vec<u8>,
-    params: Params,
-    area: HashArea,
-    root: Digest,
-}
-
-fn make(format_number: usize) -> Image {
-    let (hash_type, hash, data_block_size, hash_block_size, data_blocks, salt) =
-        FORMATS[format_number];
-    let params = Params {
-        hash_type: HashType::from_number(hash_type).unwrap(),
-        hash: HashName::parse(hash).unwrap(),
-        data_block_size: BlockSize::new("data block size", data_block_size).unwrap(),
-        hash_block_size: BlockSize::new("hash block size", hash_block_size).unwrap(),
-        data_blocks,
-        salt: Salt::parse(salt).unwrap(),
-    };
-    let area = HashArea { offset: 512, superblock: format_number.is_multiple_of(2) };
-    let layout = Layout::new(&params, area).unwrap();
-    let mut random = Random(format_number as u64 + 1);
-    let data: Vec<u8> = (0..layout.data_bytes()).map(|_| random.next().to_le_bytes()[0]).collect();
-    let hash = Memory::default();
-    let root = format(
-        &data,
-        &hash,
-        &params,
-        &layout,
-        Uuid::nil(),
-        NonZeroUsize::new(2).unwrap(),
-        &mut |_| {},
-    )
-    .unwrap();
-    Image { data, hash: hash.into_bytes(), params, area, root }
-}
-
-impl Image {
-    fn layout(&self) -> Layout {
-        Layout::new(&self.params, self.area).unwrap()
-    }
-
-    fn findings(&self, threads: usize) -> Vec<Finding> {
-        findings(&self.data, &self.hash, self, threads)
-    }
+fn found(image: &Image, threads: usize) -> Vec<Finding> {
+    findings(&image.data, &image.hash, image, threads)
 }
 
 fn findings(data: &impl ReadAt, hash: &impl ReadAt, image: &Image, threads: usize) -> Vec<Finding> {
@@ -103,22 +46,6 @@ impl Watch for List {
     fn progress(&mut self, done: u64) {
         assert!(done >= self.1);
         self.1 = done;
-    }
-}
-
-/// xorshift64*: the same faults in every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        (self.next() >> 11) % end
     }
 }
 
@@ -155,7 +82,7 @@ fn ten_thousand_flipped_bits_are_each_named_by_their_block() {
                 };
                 let at = usize::try_from(at).unwrap();
                 bytes[at] ^= 1 << bit;
-                let found = image.findings(1);
+                let found = found(&image, 1);
                 assert_eq!(
                     found,
                     [Finding { fault: Fault::Mismatch, blocks: expected }],
@@ -166,31 +93,8 @@ fn ten_thousand_flipped_bits_are_each_named_by_their_block() {
                 bytes[at] ^= 1 << bit;
                 flips += 1;
             }
-            assert_eq!(image.findings(1), []);
+            assert_eq!(found(&image, 1), []);
         }
-    }
-}
-
-/// Bytes of which some cannot be read, and that end before they say they do.
-struct Failing<'a> {
-    bytes: &'a [u8],
-    end: usize,
-    unreadable: Vec<Range<u64>>,
-}
-
-impl ReadAt for Failing<'_> {
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let asked = offset..offset + buf.len() as u64;
-        if self.unreadable.iter().any(|bad| bad.start < asked.end && asked.start < bad.end) {
-            return Err(io::Error::from_raw_os_error(5));
-        }
-        // Short reads are allowed; not even a block comes at once.
-        let most = buf.len().min(700);
-        self.bytes[..self.end].read_at(&mut buf[..most], offset)
-    }
-
-    fn size(&self) -> io::Result<u64> {
-        Ok(self.bytes.len() as u64)
     }
 }
 
@@ -344,13 +248,12 @@ fn spare_bytes_that_are_not_zero_are_told_of_and_their_data_is_still_judged() {
         image.params.hasher().hash_one(&image.hash[top..top + 512], &mut root);
         image.root = Digest::new(&root);
         image.data[5 * 512] ^= 1;
-        let found: Vec<_> = image
-            .findings(2)
+        let faults: Vec<_> = found(&image, 2)
             .iter()
             .map(|finding| (finding.fault, level(finding), finding.data_blocks()))
             .collect();
         assert_eq!(
-            found,
+            faults,
             [
                 (Fault::SpareNotZero, Some(1), DataBlock(0)..DataBlock(17)),
                 (Fault::Mismatch, None, DataBlock(5)..DataBlock(6)),

@@ -8,10 +8,10 @@ use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use block::access::Memory;
+use block::access::{Memory, WriteAt};
 use block::verity::{
-    Blocks, Device, Digest, Fault, Finding, HashArea, Layout, Params, ReadError, Salt, Superblock,
-    Volume, Watch, format,
+    Blocks, Device, Digest, Fault, Finding, HashArea, Health, Layout, Notice, Params, Policy,
+    ReadError, Salt, Superblock, Volume, Watch, format,
 };
 use record::place::DeviceId;
 use record::units::DataBlock;
@@ -249,6 +249,61 @@ fn the_kernels_records() {
     v.root = image("v-nosalt.hash").root;
     assert_eq!(records(&v, whole(&v, 4096))[0], metadata(0));
     assert_eq!(records(&v, whole(&v, 4096)).len(), 64);
+}
+
+#[test]
+fn the_kernels_other_error_modes() {
+    let ignore = Policy { ignore_corruption: true, ..Policy::default() };
+    let zeros = Policy { ignore_zero_blocks: true, ..Policy::default() };
+    let once = Policy { check_at_most_once: true, ..Policy::default() };
+    let mut buf = vec![0; 4096];
+
+    // The kernel writes no verify-data and one max-corrupted-errors; we are told of each.
+    let mut v = image("v-sha256.hash");
+    corrupt_sector(&mut v.data, 80);
+    let device = Device::with_policy(v.volume(), ignore).unwrap();
+    let mut passed = Vec::new();
+    for _ in 0..104 {
+        device.read(DataBlock(10), &mut buf, &mut |notice| passed.push(notice)).unwrap();
+        assert_eq!(buf, v.data[40_960..45_056]);
+    }
+    let saturated: Vec<bool> = passed
+        .iter()
+        .map(|notice| match notice {
+            Notice::Tolerated(refused) => {
+                assert_eq!(
+                    (refused.block, refused.finding.fault),
+                    (DataBlock(10), Fault::Mismatch)
+                );
+                refused.saturated
+            }
+            notice => panic!("{notice:?}"),
+        })
+        .collect();
+    assert_eq!(saturated, (1..=104).map(|number| number == 100).collect::<Vec<_>>());
+    assert_eq!((device.health(), device.counts().mismatches), (Health::Saturated, 104));
+
+    // Blocks 40 and 41 are zero; whatever stands there instead is not looked at.
+    let mut v = image("v-sha256.hash");
+    let whole = v.data.clone();
+    v.data[40 * 4096..42 * 4096].fill(0x55);
+    let device = Device::with_policy(v.volume(), zeros).unwrap();
+    let mut all = vec![1; whole.len()];
+    device.read(DataBlock(0), &mut all, &mut |notice| panic!("{notice:?}")).unwrap();
+    assert!(all == whole);
+    assert_eq!((device.health(), device.counts().unverified), (Health::Clean, 2));
+    v.data[42 * 4096] ^= 1;
+    let device = Device::with_policy(v.volume(), zeros).unwrap();
+    assert!(device.read(DataBlock(40), &mut all[..3 * 4096], &mut |_| {}).is_err());
+
+    let v = image("v-sha256.hash");
+    let data = Memory::new(v.data.clone());
+    let volume = Volume::open(&data, &v.hash[..], &v.params, v.area, &v.root).unwrap();
+    let device = Device::with_policy(volume, once).unwrap();
+    device.read(DataBlock(10), &mut buf, &mut |_| {}).unwrap();
+    data.write_all_at(b"CORRUPT!", 80 * 512 + 17).unwrap();
+    device.read(DataBlock(10), &mut buf, &mut |_| {}).unwrap();
+    assert_eq!((&buf[17..25], device.health()), (&b"CORRUPT!"[..], Health::Clean));
 }
 
 #[test]

@@ -2,12 +2,9 @@
 
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
 
 use lanes::MAX_DIGEST_SIZE;
-use record::place::DeviceId;
-use record::units::{DataBlock, HashBlock};
-use record::violation::{EventOp, Violation};
+use record::units::DataBlock;
 
 use super::finding::{Blocks, Fault, Finding};
 use super::health::Health;
@@ -16,11 +13,15 @@ use super::params::ParamError;
 use super::volume::Volume;
 use crate::access::ReadAt;
 
+mod answer;
 mod cache;
+mod leaf;
 mod seen;
 mod tally;
 
+pub use answer::{Notice, ReadError, Refused};
 use cache::Cache;
+use leaf::Leaf;
 use seen::Seen;
 pub use tally::Counts;
 use tally::Tally;
@@ -58,82 +59,6 @@ pub struct Policy {
     pub ignore_zero_blocks: bool,
     /// Looks at a data block until it was good once; later changes go unnoticed.
     pub check_at_most_once: bool,
-}
-
-/// What a reader who got its data should still be told of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notice {
-    /// A block was bad and its reader got the right bytes all the same. Not counted as a
-    /// mismatch. A hash block is told of once as long as it is kept.
-    Corrected {
-        /// The data block that was being looked up.
-        block: DataBlock,
-        /// What is really bad: that data block, or the hash block on its path.
-        finding: Finding,
-        /// How many of its bytes were wrong.
-        errors: u64,
-    },
-    /// A block does not match, and the policy says to deliver it; counted as a mismatch. Once in a
-    /// request per bad data block and per look-up through a bad hash block.
-    Tolerated(Refused),
-}
-
-/// Why a request got no data.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// The data is not what the root hash promises. This is what we exist for.
-    #[error("data block {} cannot be trusted", .0.block)]
-    Refused(Refused),
-    /// The disk did not answer. Says nothing about integrity and is not counted as a mismatch.
-    #[error("cannot read the {role} device at byte {offset}, for data block {block}")]
-    Io {
-        /// `data` or `hash`.
-        role: &'static str,
-        /// The data block that was being looked up.
-        block: DataBlock,
-        /// The byte of that device where the block begins that could not be read.
-        offset: u64,
-        /// Why.
-        source: io::Error,
-    },
-    /// A request that reaches past the end, or is no number of whole blocks where it must be.
-    #[error("no such place: {count} bytes from byte {offset} on, of {size}")]
-    Outside {
-        /// Where the request begins.
-        offset: u64,
-        /// How long it is.
-        count: usize,
-        /// The size of the device, in bytes.
-        size: u64,
-    },
-}
-
-/// A block that was refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// The data block that was being looked up.
-    pub block: DataBlock,
-    /// What is really bad: that data block, or the hash block on its path.
-    pub finding: Finding,
-    /// Whether this was the hundredth mismatch.
-    pub saturated: bool,
-}
-
-impl Refused {
-    /// The kernel's records of this, in its order: at the hundredth mismatch first
-    /// `max-corrupted-errors`, of the verity device; then the violation, of the data device
-    /// (even if a hash block is to blame). With `ignore_corruption` the kernel writes the
-    /// first only.
-    pub fn violations(
-        &self,
-        data_device: DeviceId,
-        verity_device: DeviceId,
-    ) -> impl Iterator<Item = Violation> {
-        let saturated = self
-            .saturated
-            .then(|| Violation::new(EventOp::MaxCorruptedErrors, verity_device, self.block.0));
-        saturated.into_iter().chain(self.finding.violation(data_device, self.block))
-    }
 }
 
 /// Bytes of hash blocks that a device keeps if nothing is said.
@@ -476,110 +401,12 @@ impl<D: ReadAt, H: ReadAt> Device<D, H> {
             Err(ReadError::Refused(refused))
         }
     }
-
-    /// The digest that a data block under `leaf` must have.
-    fn wanted<'a>(&'a self, leaf: &'a Leaf, block: DataBlock) -> &'a [u8] {
-        match &leaf.bytes {
-            None => self.volume.root.as_bytes(),
-            Some(bytes) => {
-                let geometry = self.layout().geometry();
-                &bytes[geometry.slot(geometry.position(block.0, 0).slot)]
-            }
-        }
-    }
-
-    /// Sees to it that `at_hand` is the leaf of a data block.
-    fn leaf<'a>(
-        &self,
-        block: DataBlock,
-        at_hand: &'a mut Option<Leaf>,
-        notice: &mut dyn FnMut(Notice),
-    ) -> Result<&'a Leaf, ReadError> {
-        let leaf = match at_hand.take() {
-            Some(leaf) if leaf.covers.contains(&block.0) => leaf,
-            _ if self.layout().geometry().levels() == 0 => {
-                Leaf { covers: 0..self.layout().data_blocks(), bytes: None }
-            }
-            _ => self.look_up(block, notice)?,
-        };
-        Ok(at_hand.insert(leaf))
-    }
-
-    /// The hash block that holds the digest of a data block: from the lowest on its path that was
-    /// verified before, or the root hash, down.
-    fn look_up(&self, block: DataBlock, notice: &mut dyn FnMut(Notice)) -> Result<Leaf, ReadError> {
-        let geometry = self.layout().geometry();
-        let place = |level| {
-            let index = geometry.position(block.0, level).index;
-            (self.layout().hash_block(level, index), index)
-        };
-        let kept = (0..geometry.levels())
-            .find_map(|level| Some((level, self.cache.find(place(level).0)?)));
-        let (mut above, mut bytes) = match kept {
-            Some((level, bytes)) => {
-                self.tally.hash_hits.add(1);
-                (level, Some(bytes))
-            }
-            None => (geometry.levels(), None),
-        };
-        while above > 0 {
-            let level = above - 1;
-            let want = match &bytes {
-                None => self.volume.root.as_bytes(),
-                Some(bytes) => &bytes[geometry.slot(geometry.position(block.0, above).slot)],
-            };
-            let (place, index) = place(level);
-            bytes = Some(self.fetch(block, level, place, index, want, notice)?);
-            above = level;
-        }
-        Ok(Leaf { covers: geometry.covered(0, place(0).1), bytes })
-    }
-
-    /// Reads a hash block and keeps it if it is good.
-    fn fetch(
-        &self,
-        block: DataBlock,
-        level: usize,
-        place: HashBlock,
-        index: u64,
-        want: &[u8],
-        notice: &mut dyn FnMut(Notice),
-    ) -> Result<Arc<[u8]>, ReadError> {
-        let layout = self.layout();
-        let offset = layout.hash_range(&(place..place)).start;
-        let mut bytes = vec![0; layout.hash_block_size().as_usize()];
-        self.tally.hash_reads.add(1);
-        let read = self.volume.hash.read_full(&mut bytes, offset);
-        match self.fault(&bytes, read, want) {
-            None => {
-                let bytes: Arc<[u8]> = bytes.into();
-                self.cache.insert(place, bytes.clone());
-                Ok(bytes)
-            }
-            Some(bad) => {
-                let covers = layout.geometry().covered(level, index);
-                let covers = DataBlock(covers.start)..DataBlock(covers.end);
-                let blocks = place..HashBlock(place.0 + 1);
-                let blocks = Blocks::Hash { level, blocks, covers };
-                self.pass_over(bad, "hash", offset, block, blocks, notice)?;
-                Ok(bytes.into())
-            }
-        }
-    }
 }
 
 /// What is wrong with a block.
 enum Bad {
     Violation(Fault),
     Unreadable(io::Error),
-}
-
-/// A hash block of the lowest level.
-struct Leaf {
-    /// The data blocks whose digests it holds.
-    covers: Range<u64>,
-    /// Nothing where the root hash is the digest of the only data block.
-    bytes: Option<Arc<[u8]>>,
 }
 
 /// Data blocks, up to `end`, that are dealt with in one way.
