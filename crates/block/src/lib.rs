@@ -4,6 +4,8 @@
 //! corrupt disk, torn file and failing read is a test of a few lines.
 
 pub mod access;
+pub mod fec;
+mod ordered;
 pub mod verity;
 
 pub use access::{ReadAt, WriteAt};

@@ -9,11 +9,11 @@ use lanes::tree::{BuildError, Builder};
 use uuid::Uuid;
 
 use super::layout::Layout;
-use super::ordered::ordered;
 use super::params::{BlockSize, Digest, Params};
 use super::superblock::{SUPERBLOCK_SIZE, Superblock};
 use super::volume::chunk_blocks;
 use crate::access::{ReadAt, WriteAt};
+use crate::ordered::ordered;
 
 /// Why a tree could not be made. What stands on the hash device then has no superblock.
 #[derive(Debug, thiserror::Error)]

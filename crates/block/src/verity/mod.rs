@@ -13,7 +13,6 @@ mod finding;
 mod format;
 mod health;
 mod layout;
-mod ordered;
 mod params;
 mod reader;
 mod superblock;

@@ -7,10 +7,10 @@ use std::sync::{Mutex, PoisonError};
 use record::units::DataBlock;
 
 use super::finding::{Blocks, Fault, Finding};
-use super::ordered::ordered;
 use super::volume::{Examiner, Volume, chunk_blocks};
 use super::walk::{Step, Walker};
 use crate::access::ReadAt;
+use crate::ordered::ordered;
 
 /// Who is told while an image is verified.
 pub trait Watch {

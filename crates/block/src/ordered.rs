@@ -27,7 +27,7 @@ struct State<T> {
 ///
 /// `worker` is called once in each thread and makes the function that does one piece of work,
 /// or says that there is none left. Stops early when `consume` breaks.
-pub(super) fn ordered<T, W>(
+pub(crate) fn ordered<T, W>(
     threads: NonZeroUsize,
     worker: impl Fn() -> W + Sync,
     mut consume: impl FnMut(T) -> ControlFlow<()>,
