@@ -1,0 +1,1 @@
+//! File systems on a served image: through a loop device and, for EROFS, without one.

@@ -1,0 +1,310 @@
+//! Reads, errors, deaths and unmounts of a served file.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use host::channel::Channel;
+use host::mount::{
+    Detach, MountError, Options, State, attach, detach, device_number, is_mounted, state,
+};
+use rustix::io::Errno;
+
+use crate::serving::{
+    BLOCK, Device, FAILS, FAILS_WITH_EILSEQ, PANICS, SLOW, Served, pattern_range, runs, start, word,
+};
+
+fn errno(error: &std::io::Error) -> Option<Errno> {
+    Errno::from_io_error(error)
+}
+
+/// A size that reaches none of the blocks that fail.
+const GOOD: Device<'static> = Device { direct_io: false, image: None, size: 90 * BLOCK + 777 };
+
+#[test]
+fn the_mount_point_is_the_file() {
+    if !runs("the_mount_point_is_the_file", &[]) {
+        return;
+    }
+    let served = Served::new(GOOD);
+    eprintln!("{}", served.agreement);
+    let stat = fs::metadata(&served.point).unwrap();
+    assert!(stat.is_file());
+    assert_eq!((stat.len(), stat.mode() & 0o7777, stat.nlink()), (GOOD.size, 0o444, 1));
+    assert_eq!((stat.uid(), stat.gid(), stat.mtime()), (0, 0, 0));
+    let (major, minor) = device_number(&served.point).unwrap().unwrap();
+    let dev = stat.dev();
+    assert_eq!((rustix::fs::major(dev), rustix::fs::minor(dev)), (major, minor));
+    assert_eq!(state(&served.point).unwrap(), State::Mounted);
+    assert_eq!(fs::read(&served.point).unwrap(), pattern_range(0, GOOD.size as usize));
+    // Nothing but reading.
+    let refused = OpenOptions::new().write(true).open(&served.point).unwrap_err();
+    assert_eq!(errno(&refused), Some(Errno::ROFS));
+    // Mounting over it is refused.
+    let again = attach(&served.point, Options::default()).unwrap_err();
+    assert!(matches!(again, MountError::AlreadyMounted(_)), "{again}");
+    // It ends when it is unmounted, and the file below comes back.
+    detach(&served.point, Detach::Now).unwrap();
+    assert_eq!(served.word(), "unmounted");
+    assert_eq!(state(&served.point).unwrap(), State::NotMounted);
+    assert_eq!(fs::read(&served.point).unwrap(), b"");
+    let gone = detach(&served.point, Detach::Now).unwrap_err();
+    assert!(matches!(gone, MountError::NotMounted(_)), "{gone}");
+}
+
+#[test]
+fn every_way_to_read_gives_the_same_bytes() {
+    if !runs("every_way_to_read_gives_the_same_bytes", &["dd"]) {
+        return;
+    }
+    for direct_io in [false, true] {
+        let served = Served::new(Device { direct_io, ..GOOD });
+        let file = File::open(&served.point).unwrap();
+        for (from, len) in
+            [(0, 1), (1, 4096), (4095, 2), (12_345, 70_001), (GOOD.size - 5, 5), (7, 300_000)]
+        {
+            let mut bytes = vec![0; len];
+            file.read_exact_at(&mut bytes, from).unwrap();
+            assert!(bytes == pattern_range(from, len), "{len} at {from}");
+        }
+        // At the end: short, then nothing, however far.
+        let mut bytes = [0; 64];
+        assert_eq!(file.read_at(&mut bytes, GOOD.size - 5).unwrap(), 5);
+        for beyond in [GOOD.size, GOOD.size + 1, u64::from(u32::MAX) + 1, i64::MAX as u64 - 64] {
+            assert_eq!(file.read_at(&mut bytes, beyond).unwrap(), 0, "{beyond}");
+        }
+        assert!(file.read_at(&mut bytes, u64::MAX).is_err());
+        let mut at_end = &file;
+        assert_eq!(at_end.seek(SeekFrom::End(-3)).unwrap(), GOOD.size - 3);
+        assert_eq!(at_end.read(&mut bytes).unwrap(), 3);
+        // O_DIRECT, aligned and up to the end.
+        let direct = OpenOptions::new()
+            .read(true)
+            .custom_flags(rustix::fs::OFlags::DIRECT.bits().cast_signed())
+            .open(&served.point)
+            .unwrap();
+        let mut all = Vec::new();
+        let mut piece = vec![0; 1 << 20];
+        loop {
+            let read = direct.read_at(&mut piece, all.len() as u64).unwrap();
+            if read == 0 {
+                break;
+            }
+            all.extend_from_slice(&piece[..read]);
+        }
+        assert!(all == pattern_range(0, GOOD.size as usize));
+        let beyond = Command::new("dd")
+            .arg(format!("if={}", served.point.display()))
+            .args(["bs=4096", "skip=200", "status=none"])
+            .output()
+            .unwrap();
+        assert!(beyond.status.success() && beyond.stdout.is_empty(), "{beyond:?}");
+    }
+}
+
+#[test]
+fn an_error_is_an_error_and_never_a_short_read() {
+    if !runs("an_error_is_an_error_and_never_a_short_read", &[]) {
+        return;
+    }
+    // With the page cache each failing page is EIO to its reader, whatever the server said.
+    for (direct_io, block, want) in [
+        (true, FAILS, Errno::IO),
+        (true, FAILS_WITH_EILSEQ, Errno::ILSEQ),
+        (true, PANICS, Errno::IO),
+        (false, FAILS, Errno::IO),
+        (false, PANICS, Errno::IO),
+    ] {
+        let served = Served::new(Device { direct_io, ..Device::default() });
+        let file = File::open(&served.point).unwrap();
+        let mut bytes = [0; BLOCK as usize];
+        for _ in 0..3 {
+            let failed = file.read_at(&mut bytes, block * BLOCK).unwrap_err();
+            assert_eq!(errno(&failed), Some(want), "block {block}, direct {direct_io}");
+            let failed = file.read_at(&mut bytes[..1], (block + 1) * BLOCK - 1).unwrap_err();
+            assert_eq!(errno(&failed), Some(want), "block {block}, direct {direct_io}");
+        }
+        for neighbour in [block - 1, block + 1] {
+            file.read_exact_at(&mut bytes, neighbour * BLOCK).unwrap();
+            assert!(bytes[..] == pattern_range(neighbour * BLOCK, bytes.len()));
+        }
+        // A large read: what comes before the bad block (page cache), or nothing at all.
+        let mut large = vec![0; 64 * BLOCK as usize];
+        let from = (block - 10) * BLOCK;
+        match file.read_at(&mut large, from) {
+            Ok(read) => {
+                assert!(!direct_io && read as u64 <= 10 * BLOCK, "{read}");
+                assert!(large[..read] == pattern_range(from, read));
+            }
+            Err(failed) => assert_eq!(errno(&failed), Some(want)),
+        }
+    }
+}
+
+#[test]
+fn a_killed_server_leaves_readers_an_error_at_once() {
+    if !runs("a_killed_server_leaves_readers_an_error_at_once", &[]) {
+        return;
+    }
+    let mut served = Served::new(Device { direct_io: true, ..Device::default() });
+    let file = File::open(&served.point).unwrap();
+    let mut bytes = [0; 16];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    let waiting = {
+        let file = file.try_clone().unwrap();
+        std::thread::spawn(move || file.read_at(&mut [0; 16], SLOW * BLOCK))
+    };
+    std::thread::sleep(Duration::from_millis(200));
+    let start = Instant::now();
+    served.kill();
+    // The one that waits, the one that has it open, the one that opens it.
+    let waited = waiting.join().unwrap().unwrap_err();
+    assert!(matches!(errno(&waited), Some(Errno::CONNABORTED | Errno::NOTCONN)), "{waited}");
+    let read = file.read_at(&mut bytes, 0).unwrap_err();
+    assert_eq!(errno(&read), Some(Errno::NOTCONN));
+    let opened = File::open(&served.point).unwrap_err();
+    assert_eq!(errno(&opened), Some(Errno::NOTCONN));
+    assert_eq!(state(&served.point).unwrap(), State::Dead);
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    // The number is still known, a second mount is refused, and it can be taken away.
+    assert!(device_number(&served.point).unwrap().is_some());
+    let again = attach(&served.point, Options::default()).unwrap_err();
+    assert!(matches!(again, MountError::AlreadyMounted(_)), "{again}");
+    drop(file);
+    detach(&served.point, Detach::Now).unwrap();
+    let connection = attach(&served.point, Options { others: true }).unwrap();
+    drop(connection);
+    assert_eq!(state(&served.point).unwrap(), State::Dead);
+}
+
+#[test]
+fn a_signal_in_a_read_wedges_nothing() {
+    if !runs("a_signal_in_a_read_wedges_nothing", &["timeout", "dd"]) {
+        return;
+    }
+    let served = Served::new(Device { direct_io: true, ..Device::default() });
+    for signal in ["INT", "TERM", "KILL"] {
+        let skip = format!("skip={SLOW}");
+        let input = format!("if={}", served.point.display());
+        let start = Instant::now();
+        let _ = Command::new("timeout")
+            .args(["-s", signal, "0.3", "dd", &input, "bs=4096", "count=1", &skip])
+            .args(["of=/dev/null", "status=none"])
+            .status()
+            .unwrap();
+        assert!(start.elapsed() < Duration::from_secs(6), "{signal}: {:?}", start.elapsed());
+        let file = File::open(&served.point).unwrap();
+        let mut bytes = [0; 100];
+        file.read_exact_at(&mut bytes, 50).unwrap();
+        assert!(bytes[..] == pattern_range(50, 100));
+    }
+    // A killed reader's request keeps the file open until the server has answered it.
+    let start = Instant::now();
+    while let Err(MountError::Busy(_)) = detach(&served.point, Detach::Now) {
+        assert!(start.elapsed() < Duration::from_secs(10));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(served.word(), "unmounted");
+}
+
+#[test]
+fn a_mount_in_use_is_busy_and_leaves_lazily() {
+    if !runs("a_mount_in_use_is_busy_and_leaves_lazily", &[]) {
+        return;
+    }
+    let served = Served::new(GOOD);
+    let file = File::open(&served.point).unwrap();
+    let busy = detach(&served.point, Detach::Now).unwrap_err();
+    assert!(matches!(busy, MountError::Busy(_)) && busy.remedy().is_some(), "{busy}");
+    detach(&served.point, Detach::Lazy).unwrap();
+    assert!(!is_mounted(&served.point).unwrap());
+    // Who has it open reads on.
+    let mut bytes = [0; 100];
+    file.read_exact_at(&mut bytes, 70_000).unwrap();
+    assert!(bytes[..] == pattern_range(70_000, 100));
+    drop(file);
+    assert_eq!(served.word(), "unmounted");
+}
+
+#[test]
+fn only_a_regular_file_is_mounted_on() {
+    if !runs("only_a_regular_file_is_mounted_on", &[]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "x").unwrap();
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    for point in [folder.path(), &link] {
+        let error = attach(point, Options::default()).unwrap_err();
+        assert!(matches!(error, MountError::NotAFile(_)), "{error}");
+    }
+    let missing = attach(&folder.path().join("none"), Options::default()).unwrap_err();
+    assert!(matches!(missing, MountError::Io { .. }), "{missing}");
+    assert!(attach(Path::new("/nonexistent/x"), Options::default()).is_err());
+}
+
+#[test]
+fn whoever_is_not_root_mounts_by_fusermount3() {
+    let test = "whoever_is_not_root_mounts_by_fusermount3";
+    if !runs(test, &["fusermount3", "setpriv"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::chown(folder.path(), Some(65534), Some(65534)).unwrap();
+    // In a mount namespace of its own, with a /dev/fuse as udev makes it: `fusermount3` opens it
+    // with its caller's permissions, and not every machine that runs tests has udev.
+    let script = "mount -t tmpfs -o mode=755 tmpfs /mnt && mknod -m 666 /mnt/fuse c 10 229 && \
+                  mount --bind /mnt/fuse /dev/fuse && \
+                  exec setpriv --reuid=65534 --regid=65534 --clear-groups -- \"$@\"";
+    let as_nobody = ["unshare", "--mount", "--propagation=private", "sh", "-c", script, "sh"];
+    let (mut child, channel) = crate::role::spawn("nobody", &as_nobody);
+    channel.send(folder.path().as_os_str().as_encoded_bytes(), &[]).unwrap();
+    let word = word(&channel);
+    let ended = child.wait().unwrap();
+    assert!(ended.success() && word == "good", "{word}, {ended}");
+}
+
+/// Mount, serve, read, busy, unmount, all as somebody else than root. Its folder comes by the
+/// channel.
+pub(crate) fn be_nobody(channel: &Channel) {
+    use std::os::unix::ffi::OsStrExt;
+    assert!(!rustix::process::geteuid().is_root());
+    let mut buf = [0; 4096];
+    let host::channel::Received::Message { len, .. } = channel.recv(&mut buf, None).unwrap() else {
+        panic!("no folder");
+    };
+    let folder = Path::new(std::ffi::OsStr::from_bytes(&buf[..len]));
+    let point = folder.join("a device, with \"marks\"\\");
+    fs::write(&point, "").unwrap();
+    let connection = attach(&point, Options::default()).unwrap();
+    let (mut server, server_channel) = crate::role::spawn("server", &[]);
+    start(&server_channel, connection, GOOD);
+    assert_eq!(state(&point).unwrap(), State::Mounted);
+    assert!(device_number(&point).unwrap().is_some());
+    assert!(fs::read(&point).is_ok_and(|bytes| bytes == pattern_range(0, GOOD.size as usize)));
+    let file = File::open(&point).unwrap();
+    let busy = detach(&point, Detach::Now).unwrap_err();
+    assert!(matches!(busy, MountError::Busy(_)), "{busy}");
+    drop(file);
+    detach(&point, Detach::Now).unwrap();
+    assert_eq!(word(&server_channel), "unmounted");
+    server.wait().unwrap();
+    // And once more lazily, with the server killed first.
+    let connection = attach(&point, Options::default()).unwrap();
+    let (mut server, server_channel) = crate::role::spawn("server", &[]);
+    start(&server_channel, connection, GOOD);
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert_eq!(state(&point).unwrap(), State::Dead);
+    detach(&point, Detach::Lazy).unwrap();
+    assert_eq!(state(&point).unwrap(), State::NotMounted);
+    // What is refused says by whom and why.
+    let error = attach(Path::new("/etc/passwd"), Options::default()).unwrap_err();
+    assert!(matches!(error, MountError::Fusermount { .. }), "{error}");
+    channel.send(b"good", &[]).unwrap();
+}
