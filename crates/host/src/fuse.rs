@@ -149,8 +149,6 @@ impl<C: Content> ServedFile<C> {
             ctime: time,
             crtime: time,
             kind: FileType::RegularFile,
-            // Of the twelve permission bits; the mask makes the cast whole.
-            #[expect(clippy::cast_possible_truncation)]
             perm: (mode & 0o7777) as u16,
             nlink: 1,
             uid,
