@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use block::access::{Memory, WriteAt};
+use block::fec::{Area, Corrector};
 use block::verity::{
     Blocks, Device, Digest, Fault, Finding, HashArea, Health, Layout, Notice, Params, Policy,
     ReadError, Salt, Superblock, Volume, Watch, format,
@@ -358,4 +359,123 @@ fn a_file_that_ends_early_gives_violations_and_never_a_crash() {
             }]
         );
     }
+}
+
+/// FEC file, roots, offset in it, of an image; what is covered ends with the hash file, or where
+/// the FEC area begins in it.
+fn corrector<'a>(name: &str, image: &Image, fec: &'a [u8]) -> Corrector<&'a [u8]> {
+    let (roots, offset) = match name {
+        "v-fec2.hash" => (2, 0),
+        "v-fec24.hash" => (24, 0),
+        "v-fec13-1k.hash" => (13, 0),
+        _ => (8, 270_336),
+    };
+    let layout = Layout::new(&image.params, image.area).unwrap();
+    let end = if offset > 0 { offset } else { image.hash.len() as u64 };
+    Corrector::new(Area::new(&layout, roots, offset, end).unwrap(), fec)
+}
+
+fn fec_file(name: &str, image: &Image) -> Vec<u8> {
+    if name == "v-onefec.img" { image.hash.clone() } else { golden(&name.replace(".hash", ".fec")) }
+}
+
+/// Reads all of it in requests of `step` bytes: notices, then the records of what was refused.
+fn corrected(name: &str, image: &Image, step: usize) -> (Vec<Notice>, Vec<String>, Health) {
+    let fec = fec_file(name, image);
+    let device = Device::new(image.volume()).with_correction(corrector(name, image, &fec));
+    let right = if name == "v-onefec.img" { golden(name) } else { golden("vdata-64x4k.img") };
+    let (mut notices, mut records) = (Vec::new(), Vec::new());
+    for at in (0..64 * 4096).step_by(step) {
+        let mut buf = vec![0; step];
+        let block = DataBlock(image.params.data_block_size.whole_blocks(at as u64));
+        match device.read(block, &mut buf, &mut |notice| notices.push(notice)) {
+            Ok(()) => assert!(buf == right[at..at + step], "{name}, byte {at}"),
+            Err(ReadError::Refused(refused)) => {
+                let violations = refused.violations(DeviceId::Unserved, DeviceId::Unserved);
+                records.extend(violations.map(|violation| violation.to_string()));
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(device.counts().corrected, notices.len() as u64);
+    assert_eq!(device.counts().mismatches, records.len() as u64);
+    (notices, records, device.health())
+}
+
+fn random(bytes: &mut [u8]) {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    for byte in bytes {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        *byte = state.to_be_bytes()[0];
+    }
+}
+
+#[test]
+fn what_can_be_corrected_is_no_violation() {
+    for name in ["v-fec2.hash", "v-fec24.hash", "v-onefec.img"] {
+        let mut v = image(name);
+        corrupt_sector(&mut v.data, 80);
+        let blocks = Blocks::Data(DataBlock(10)..DataBlock(11));
+        let finding = Finding { fault: Fault::Mismatch, blocks };
+        let due = Notice::Corrected { block: DataBlock(10), finding, errors: 8 };
+        assert_eq!(corrected(name, &v, 4096), (vec![due], vec![], Health::Clean), "{name}");
+    }
+    let mut v = image("v-fec13-1k.hash");
+    corrupt_sector(&mut v.data, 80);
+    assert_eq!(corrected("v-fec13-1k.hash", &v, 65_536).2, Health::Clean);
+
+    // Four blocks are beyond two roots, whether they stand in one request or in four.
+    let mut v = image("v-fec2.hash");
+    random(&mut v.data[10 * 4096..14 * 4096]);
+    let (notices, records, health) = corrected("v-fec2.hash", &v, 4096);
+    assert_eq!((notices, records), (vec![], (10..14).map(data).collect()));
+    assert_eq!(health, Health::Corrupted { mismatches: 4 });
+    assert_eq!(corrected("v-fec2.hash", &v, 65_536).1, [data(10)]);
+
+    // The roots reach for as many blocks as there are, because the tree tells which are bad.
+    for (bad, refused) in [(24, 0), (25, 25)] {
+        let mut v = image("v-fec24.hash");
+        random(&mut v.data[10 * 4096..(10 + bad) * 4096]);
+        let (notices, records, _) = corrected("v-fec24.hash", &v, 4096);
+        assert_eq!((notices.len(), records.len()), (bad - refused, refused));
+    }
+    let mut v = image("v-fec24.hash");
+    v.data.truncate(40 * 4096 + 1);
+    let (notices, records, health) = corrected("v-fec24.hash", &v, 4096);
+    assert_eq!((notices.len(), records.len(), health), (24, 0, Health::Clean));
+}
+
+/// The kernel looks the other blocks of the codewords up through the very hash block it corrects,
+/// and audits each failure: 64 records of one read. We correct first, and tell once.
+#[test]
+fn a_hash_block_is_corrected_first_and_told_of_once() {
+    for (name, at) in [("v-fec24.hash", 4200), ("v-fec2.hash", 4200), ("v-onefec.img", 266_300)] {
+        let mut v = image(name);
+        corrupt(&mut v.hash, at);
+        if name == "v-onefec.img" {
+            v.data.clone_from(&v.hash);
+        }
+        for step in [4096, 65_536, 262_144] {
+            let (notices, records, health) = corrected(name, &v, step);
+            let [Notice::Corrected { block, finding, errors }] = &notices[..] else {
+                panic!("{name}: {notices:?}")
+            };
+            assert_eq!((block.0, *errors), (0, 8));
+            let Blocks::Hash { level: 0, covers, .. } = &finding.blocks else {
+                panic!("{finding:?}")
+            };
+            assert_eq!(*covers, DataBlock(0)..DataBlock(64));
+            assert_eq!((records, health), (vec![], Health::Clean), "{name}");
+        }
+    }
+    // Together with bad data blocks, which then are known by the block that was put right.
+    let mut v = image("v-fec24.hash");
+    corrupt(&mut v.hash, 4200);
+    random(&mut v.data[20 * 4096..31 * 4096]);
+    let (notices, records, health) = corrected("v-fec24.hash", &v, 4096);
+    assert_eq!((notices.len(), records.len(), health), (12, 0, Health::Clean));
+    // Beyond what can be done for the hash block, its fault is told as without correction.
+    random(&mut v.data[20 * 4096..40 * 4096]);
+    let (notices, records, _) = corrected("v-fec24.hash", &v, 65_536);
+    assert_eq!((notices, records), (vec![], [0, 16, 32, 48].map(metadata).to_vec()));
 }

@@ -186,4 +186,11 @@ impl Layout {
     pub fn hash_block(&self, level: usize, index: u64) -> HashBlock {
         HashBlock(self.hash_start + self.geometry.level_start(level) + index)
     }
+
+    /// The level and index of a hash block that is counted from the start of the hash device;
+    /// none for one outside the tree.
+    #[must_use]
+    pub fn locate(&self, block: HashBlock) -> Option<(usize, u64)> {
+        self.geometry.locate(block.0.checked_sub(self.hash_start)?)
+    }
 }

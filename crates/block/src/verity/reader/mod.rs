@@ -12,16 +12,17 @@ use super::layout::Layout;
 use super::params::ParamError;
 use super::volume::Volume;
 use crate::access::ReadAt;
+use crate::fec::{Corrector, Target};
 
 mod answer;
 mod cache;
-mod leaf;
+mod path;
 mod seen;
 mod tally;
 
 pub use answer::{Notice, ReadError, Refused};
 use cache::Cache;
-use leaf::Leaf;
+use path::Leaf;
 use seen::Seen;
 pub use tally::Counts;
 use tally::Tally;
@@ -43,6 +44,7 @@ pub struct Device<D, H> {
     /// The digest of a block of zeros, if such blocks are not to be looked at.
     zero: Option<Box<[u8]>>,
     seen: Option<Seen>,
+    corrector: Option<Corrector<D>>,
     cache: Cache,
     tally: Tally,
 }
@@ -76,7 +78,7 @@ impl<D: ReadAt, H: ReadAt> Device<D, H> {
     pub fn new(volume: Volume<D, H>) -> Device<D, H> {
         let cache = Cache::new(CACHE, volume.layout.hash_block_size().as_usize());
         let (policy, tally) = (Policy::default(), Tally::default());
-        Device { volume, policy, zero: None, seen: None, cache, tally }
+        Device { volume, policy, zero: None, seen: None, corrector: None, cache, tally }
     }
 
     /// Begins to serve `volume` as `policy` says.
@@ -98,6 +100,14 @@ impl<D: ReadAt, H: ReadAt> Device<D, H> {
             device.zero = Some(digest.into());
         }
         Ok(device)
+    }
+
+    /// Puts bad blocks right before anybody is told of them. A data block anew in each read; a hash
+    /// block once as long as it is kept. What is beyond correction fails the read as without.
+    #[must_use]
+    pub fn with_correction(mut self, corrector: Corrector<D>) -> Device<D, H> {
+        self.corrector = Some(corrector);
+        self
     }
 
     /// Keeps at most so many bytes of hash blocks, 8 MiB if nothing is said, though at least eight
@@ -356,6 +366,13 @@ impl<D: ReadAt, H: ReadAt> Device<D, H> {
                 Some(bad) => bad,
             };
             let blocks = Blocks::Data(block..DataBlock(block.0 + 1));
+            if let Some(errors) = self.correct(Target::Data(block), self.wanted(leaf, block), bytes)
+            {
+                self.tally.corrected.add(1);
+                let finding = Finding { fault: bad.fault(), blocks };
+                notice(Notice::Corrected { block, finding, errors });
+                continue;
+            }
             self.pass_over(bad, "data", offset, block, blocks, notice)?;
         }
         Ok(())
@@ -373,6 +390,23 @@ impl<D: ReadAt, H: ReadAt> Device<D, H> {
                 (digest != want).then_some(Bad::Violation(Fault::Mismatch))
             }
         }
+    }
+
+    /// Puts a bad block right, and says how many of its bytes were wrong; `bytes` are left as they
+    /// are if that cannot be done.
+    fn correct(&self, target: Target, want: &[u8], bytes: &mut [u8]) -> Option<u64> {
+        let corrector = self.corrector.as_ref()?;
+        let mut right = vec![0; bytes.len()];
+        let corrected = corrector.correct(
+            &self.volume.data,
+            &self.volume.hash,
+            target,
+            &mut |other, bytes| self.is_known_bad(other, bytes),
+            &mut |bytes| self.fault(bytes, Ok(bytes.len()), want).is_none(),
+            &mut right,
+        )?;
+        bytes.copy_from_slice(&right);
+        Some(corrected.errors.into())
     }
 
     /// Fails because of a bad block, unless the policy says to go on.
@@ -407,6 +441,15 @@ impl<D: ReadAt, H: ReadAt> Device<D, H> {
 enum Bad {
     Violation(Fault),
     Unreadable(io::Error),
+}
+
+impl Bad {
+    fn fault(&self) -> Fault {
+        match self {
+            Bad::Violation(fault) => *fault,
+            Bad::Unreadable(error) => Fault::unreadable(error),
+        }
+    }
 }
 
 /// Data blocks, up to `end`, that are dealt with in one way.
