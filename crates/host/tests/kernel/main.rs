@@ -4,6 +4,8 @@
 //! processes of their own (this binary again, in a [`role`]) and end by themselves after a
 //! minute, so that no reader can wait longer.
 
+#![allow(clippy::unwrap_used)] // Also in the functions that the tests share.
+
 mod files;
 mod fuse;
 mod role;
