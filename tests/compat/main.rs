@@ -4,4 +4,5 @@
 
 mod ausearch;
 mod ausearch_reads;
+mod fec;
 mod verity;

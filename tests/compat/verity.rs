@@ -11,14 +11,14 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 
 /// A folder with data to play with and a link to our binary under the peer's name.
-struct Bench {
+pub(crate) struct Bench {
     folder: TempDir,
     link: PathBuf,
 }
 
 impl Bench {
     /// None, and a line about it, where the peer is missing.
-    fn new(test: &str) -> Option<Bench> {
+    pub(crate) fn new(test: &str) -> Option<Bench> {
         if Command::new("veritysetup").arg("--version").output().is_err() {
             eprintln!("SKIPPED: {test}: veritysetup is not installed");
             return None;
@@ -29,7 +29,7 @@ impl Bench {
         Some(Bench { folder, link })
     }
 
-    fn theirs<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Output {
+    pub(crate) fn theirs<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Output {
         Command::new("veritysetup")
             .args(arguments)
             .current_dir(self.folder.path())
@@ -37,24 +37,24 @@ impl Bench {
             .unwrap()
     }
 
-    fn ours<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Output {
+    pub(crate) fn ours<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Output {
         Command::new(&self.link).args(arguments).current_dir(self.folder.path()).output().unwrap()
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn write(&self, name: &str, bytes: &[u8]) {
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
         fs::write(self.path(name), bytes).unwrap();
     }
 
-    fn read(&self, name: &str) -> Vec<u8> {
+    pub(crate) fn read(&self, name: &str) -> Vec<u8> {
         fs::read(self.path(name)).unwrap()
     }
 }
 
-fn noise(len: usize) -> Vec<u8> {
+pub(crate) fn noise(len: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = || {
         state ^= state << 13;
@@ -65,7 +65,7 @@ fn noise(len: usize) -> Vec<u8> {
     (0..len).map(|_| next()).collect()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 

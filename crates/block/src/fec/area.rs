@@ -5,6 +5,7 @@ use std::ops::Range;
 use record::units::{DataBlock, HashBlock};
 
 use super::code::Roots;
+use crate::access::overlap;
 use crate::verity::{BlockSize, Layout};
 
 /// Why there can be no error correction with these numbers.
@@ -39,6 +40,22 @@ pub enum AreaError {
         tree_end: u64,
         /// Where the covered part of the hash device ends, in bytes.
         covered_end: u64,
+    },
+    /// Parity in the bytes of something else.
+    #[error(
+        "the FEC area (bytes {start}..{end}) overlaps the {what} area (bytes {what_start}..{what_end})"
+    )]
+    Overlap {
+        /// `data` or `hash`.
+        what: &'static str,
+        /// Where that begins, in bytes.
+        what_start: u64,
+        /// Where that ends, in bytes.
+        what_end: u64,
+        /// Where the parity begins, in bytes.
+        start: u64,
+        /// Where the parity ends, in bytes.
+        end: u64,
     },
     /// An area that ends beyond what a file can have.
     #[error("the FEC area ends beyond byte {}", i64::MAX)]
@@ -143,6 +160,19 @@ impl Area {
         }
     }
 
+    /// Refuses parity in bytes of the same device that are taken.
+    ///
+    /// # Errors
+    /// [`AreaError::Overlap`].
+    pub fn check_beside(&self, what: &'static str, taken: &Range<u64>) -> Result<(), AreaError> {
+        let Range { start, end } = self.bytes();
+        if overlap(&(start..end), taken) {
+            let (what_start, what_end) = (taken.start, taken.end);
+            return Err(AreaError::Overlap { what, what_start, what_end, start, end });
+        }
+        Ok(())
+    }
+
     /// Parity bytes per codeword.
     #[must_use]
     pub fn roots(&self) -> Roots {
@@ -159,6 +189,18 @@ impl Area {
     #[must_use]
     pub fn covered(&self) -> u64 {
         self.data_blocks + self.hash_blocks
+    }
+
+    /// The bytes of the hash device that are covered.
+    #[must_use]
+    pub fn covered_hash_bytes(&self) -> Range<u64> {
+        self.byte(self.hash_start)..self.byte(self.hash_start + self.hash_blocks)
+    }
+
+    /// Where the parity begins on the FEC device, in bytes.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset
     }
 
     /// Blocks of the FEC device that the parity takes.

@@ -3,14 +3,13 @@
 use std::io::{self, Write};
 use std::num::NonZeroU64;
 use std::ops::Range;
-use std::path::PathBuf;
 
 use block::verity::{Device as Verity, ReadError, Refused};
 use clap::Args;
 use record::units::DataBlock;
 
-use super::device::Device;
-use super::options::{self, Options};
+use super::operands::Operands;
+use super::options::Options;
 use super::records::{ImageRecords, RecordTo, Records};
 use super::report::sentence;
 use crate::outcome::{Failure, Kind, Outcome};
@@ -31,15 +30,8 @@ use crate::outcome::{Failure, Kind, Outcome};
     args_override_self = true
 )]
 pub(crate) struct CatArgs {
-    /// Device with the data
-    #[arg(value_name = "data_device")]
-    data_device: PathBuf,
-    /// Device with the tree
-    #[arg(value_name = "hash_device")]
-    hash_device: PathBuf,
-    /// The root hash, unless --root-hash-file gives it
-    #[arg(value_name = "root_hash")]
-    root_hash: Option<String>,
+    #[command(flatten)]
+    operands: Operands,
     /// Begin with this data block
     #[arg(long, value_name = "blocks", default_value_t = 0)]
     skip: u64,
@@ -70,10 +62,8 @@ fn read(
     out: &mut dyn Write,
     records: &mut dyn Records,
 ) -> Result<Outcome, Failure> {
-    let (data, hash) = (Device::open(&args.data_device)?, Device::open(&args.hash_device)?);
-    let image = options.image(&data, &hash)?;
-    let root = options.root(args.root_hash.as_deref(), &image.params)?;
-    let device = Verity::new(options::open(&data, &hash, &image, &root)?);
+    let image = args.operands.open(options)?;
+    let device = Verity::new(image.volume()?);
 
     let blocks = device.layout().data_blocks();
     let end = args.count.map_or(blocks, |count| args.skip.saturating_add(count));
@@ -86,7 +76,8 @@ fn read(
         return Err(Failure::new(Kind::Usage, asked).hint("--skip and --count are in data blocks"));
     }
     let layout = device.layout().clone();
-    let mut records = ImageRecords::new(records, &layout, &args.data_device, &args.hash_device);
+    let Operands { data_device, hash_device, .. } = &args.operands;
+    let mut records = ImageRecords::new(records, &layout, data_device, hash_device);
     let mut reading = Reading { device, out, buf: Vec::new() };
     let mut refused = 0_u64;
     for _ in 0..args.repeat.get() {
@@ -94,7 +85,6 @@ fn read(
             refused += 1;
             // Those of --repeat are all alike.
             if refused == 1 {
-                let CatArgs { data_device, hash_device, .. } = args;
                 // Standard error may be closed; the exit status says it too.
                 let _ = writeln!(
                     io::stderr(),

@@ -13,7 +13,8 @@ use crate::outcome::{Failure, Kind, Outcome};
 
 /// Show on-disk information
 ///
-/// Reads the superblock only, and needs no root hash.
+/// Reads the superblock only, and needs no root hash. With --fec-device also says what is covered and
+/// where the parity lies; no superblock says so.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:
@@ -45,11 +46,23 @@ pub(super) fn run(
     let hash = Device::open(&args.hash_device)?;
     let superblock = options.superblock(&hash)?;
     let layout = Layout::new(&superblock.params, options.area()).map_err(unusable)?;
+    let fec = options.fec.open(Device::open, None, &hash, &layout)?;
     let uuid = Some(superblock.uuid);
     if args.json {
-        write_json(out, &Header::new(&args.hash_device, uuid, &superblock.params, &layout, None))?;
+        write_json(
+            out,
+            &Header::new(&args.hash_device, uuid, &superblock.params, &layout, fec.as_ref(), None),
+        )?;
     } else {
-        write_header(out, &args.hash_device, uuid, &superblock.params, &layout, None)?;
+        write_header(
+            out,
+            &args.hash_device,
+            uuid,
+            &superblock.params,
+            &layout,
+            fec.as_ref(),
+            None,
+        )?;
     }
     Ok(Outcome::Good)
 }

@@ -1,14 +1,17 @@
 //! `veritrail verity format`
 
-use std::fs::OpenOptions;
+use std::cell::RefCell;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use block::fec::{self, EncodeError};
 use block::verity::{self, Digest, FormatError, Layout, ParamError, Params, Salt};
 use clap::Args;
 
 use super::device::Device;
+use super::fec::Fec;
 use super::options::{Options, check_place, unusable};
 use super::report::{Header, Progress, write_header, write_json};
 use crate::outcome::{Failure, Kind, Outcome};
@@ -16,12 +19,14 @@ use crate::outcome::{Failure, Kind, Outcome};
 /// Format device
 ///
 /// Writes the hash tree over DATA to HASH (which is made if it does not exist) and prints the
-/// root hash. Whoever verifies needs that root hash from a place that can be trusted.
+/// root hash. Whoever verifies needs that root hash from a place that can be trusted. With
+/// --fec-device also writes parity by which bad blocks of both can be made good again.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:
   veritrail verity format root.img root.hash --root-hash-file root.roothash
-  veritrail verity format image.img image.img --data-blocks 256 --hash-offset 1048576",
+  veritrail verity format image.img image.img --data-blocks 256 --hash-offset 1048576
+  veritrail verity format root.img root.hash --fec-device root.fec --fec-roots 24",
     disable_help_flag = true,
     args_override_self = true
 )]
@@ -47,9 +52,16 @@ pub(super) fn run(
     let uuid = options.area().superblock.then(|| options.uuid()).transpose()?;
     let layout = Layout::new(&params, options.area()).map_err(unusable)?;
     check_data(&params, &layout, data.bytes()?)?;
+    options.fec.check(&layout)?;
     // Only now: a mistake in the options must not leave an empty file behind.
-    let hash = Device::create(&args.hash_device)?;
+    let made = Made::default();
+    let hash = made.create(&args.hash_device)?;
     check_place(&layout, &data, &hash)?;
+    let fec = options.fec.open(|path| made.create(path), Some(&data), &hash, &layout)?;
+    if let Some(fec) = &fec {
+        check_covered(fec, &layout, &hash)?;
+    }
+    made.keep();
     warn_about_pages(&params);
 
     let progress = Progress::new(&layout);
@@ -71,10 +83,15 @@ pub(super) fn run(
         Failure::new(kind, format!("cannot format with {}", device.display())).because(error)
     })?;
 
+    if let Some(fec) = &fec {
+        encode(&data, &hash, fec, options)?;
+    }
+
+    let (fec, root_hash) = (fec.as_ref(), Some(&root));
     let printed = if args.json {
-        write_json(out, &Header::new(&args.hash_device, uuid, &params, &layout, Some(&root)))
+        write_json(out, &Header::new(&args.hash_device, uuid, &params, &layout, fec, root_hash))
     } else {
-        write_header(out, &args.hash_device, uuid, &params, &layout, Some(&root))
+        write_header(out, &args.hash_device, uuid, &params, &layout, fec, root_hash)
     };
     // The root hash stands nowhere else: neither of the two may keep it from the other.
     if let Some(path) = &options.root_hash_file {
@@ -86,6 +103,68 @@ pub(super) fn run(
     }
     printed?;
     Ok(Outcome::Good)
+}
+
+/// Files that were made for this and go again if it comes to nothing.
+#[derive(Default)]
+struct Made(RefCell<Vec<PathBuf>>);
+
+impl Made {
+    fn create(&self, path: &Path) -> Result<Device, Failure> {
+        let is_new = fs::symlink_metadata(path).is_err();
+        let device = Device::create(path)?;
+        if is_new {
+            self.0.borrow_mut().push(path.to_owned());
+        }
+        Ok(device)
+    }
+
+    fn keep(self) {
+        self.0.take();
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for path in self.0.get_mut() {
+            // An empty file more is no harm.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Refuses a gap between the end of a hash device and parity behind it.
+fn check_covered(fec: &Fec, layout: &Layout, hash: &Device) -> Result<(), Failure> {
+    let (covered, size) = (fec.area.covered_hash_bytes(), hash.bytes()?);
+    let end = size.max(layout.tree_bytes().end);
+    if covered.end <= end || covered.is_empty() {
+        return Ok(());
+    }
+    let (hash, offset) = (hash.path().display(), fec.area.offset());
+    let message = format!(
+        "FEC at byte {offset} covers all of {hash} before it, which will end at byte {end}"
+    );
+    Err(Failure::new(Kind::Unusable, message).hint(format!("--fec-offset {end} leaves no gap")))
+}
+
+fn encode(data: &Device, hash: &Device, fec: &Fec, options: &Options) -> Result<(), Failure> {
+    let size = u64::from(fec.area.block_size().bytes());
+    let progress = Progress::of_bytes(fec.area.covered() * size);
+    let encoded = fec::encode(data, hash, &fec.device, &fec.area, options.threads(), &mut |done| {
+        progress.set(done);
+    });
+    progress.finish();
+    encoded.map_err(|error| {
+        let device = match error {
+            EncodeError::Write(_) => &fec.device,
+            EncodeError::Read { role: "data", .. } | EncodeError::Shrunk { role: "data", .. } => {
+                data
+            }
+            EncodeError::Read { .. } | EncodeError::Shrunk { .. } => hash,
+        };
+        let what = format!("cannot make error correction data with {}", device.path().display());
+        Failure::new(Kind::Io, what).because(error).hint("the tree is good, only FEC is missing")
+    })
 }
 
 fn check_data(params: &Params, layout: &Layout, size: u64) -> Result<(), Failure> {

@@ -6,7 +6,9 @@
 mod cat;
 mod device;
 mod dump;
+mod fec;
 mod format;
+mod operands;
 mod options;
 mod records;
 mod report;

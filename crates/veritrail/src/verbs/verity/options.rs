@@ -14,6 +14,7 @@ use clap::Args;
 use uuid::Uuid;
 
 use super::device::Device;
+use super::fec::FecOptions;
 use crate::outcome::{Failure, Kind};
 
 #[derive(Debug, Args)]
@@ -57,15 +58,8 @@ pub(super) struct Options {
     /// Show debug messages (there are none)
     #[arg(long, global = true, hide = true)]
     debug: bool,
-    /// Path to device with error correction data (not yet)
-    #[arg(long, global = true, value_name = "path", hide = true)]
-    fec_device: Option<PathBuf>,
-    /// Starting offset on the FEC device (not yet)
-    #[arg(long, global = true, value_name = "bytes", hide = true)]
-    fec_offset: Option<u64>,
-    /// FEC parity bytes (not yet)
-    #[arg(long, global = true, value_name = "bytes", hide = true)]
-    fec_roots: Option<u64>,
+    #[command(flatten)]
+    pub(super) fec: FecOptions,
     /// Path to root hash signature file (not yet)
     #[arg(long, global = true, value_name = "STRING", hide = true)]
     root_hash_signature: Option<PathBuf>,
@@ -78,22 +72,16 @@ pub(super) struct Image {
 }
 
 impl Options {
-    /// A later version corrects errors and checks signatures. To go on without would be a lie.
+    /// A later version checks signatures. To go on without would be a lie.
     pub(super) fn refuse_what_is_not_there_yet(&self) -> Result<(), Failure> {
-        let given = [
-            ("--fec-device", self.fec_device.is_some()),
-            ("--fec-offset", self.fec_offset.is_some()),
-            ("--fec-roots", self.fec_roots.is_some()),
-            ("--root-hash-signature", self.root_hash_signature.is_some()),
-        ];
-        match given.iter().find(|(_, given)| *given) {
-            None => Ok(()),
-            Some((option, _)) => Err(Failure::new(
-                Kind::Usage,
-                format!("{option} is not supported yet, and nothing was done"),
-            )
-            .hint("leave it out to go without error correction and signature")),
+        if self.root_hash_signature.is_none() {
+            return Ok(());
         }
+        Err(Failure::new(
+            Kind::Usage,
+            "--root-hash-signature is not supported yet, and nothing was done",
+        )
+        .hint("leave it out to go without signature"))
     }
 
     pub(super) fn area(&self) -> HashArea {
@@ -235,22 +223,19 @@ fn read_root(path: &Path, digits: usize) -> Result<String, Failure> {
 }
 
 /// Data, tree and root hash together.
-pub(super) fn open<'d>(
+pub(super) fn volume<'d>(
     data: &'d Device,
     hash: &'d Device,
     image: &Image,
     root: &Digest,
 ) -> Result<Volume<&'d Device, &'d Device>, Failure> {
-    let volume =
-        Volume::open(data, hash, &image.params, image.area, root).map_err(|error| match error {
-            OpenError::Params(error) => unusable(error),
-            OpenError::Io(error) => {
-                let what = format!("cannot tell the size of {}", hash.path().display());
-                Failure::new(Kind::Io, what).because(error)
-            }
-        })?;
-    check_place(volume.layout(), data, hash)?;
-    Ok(volume)
+    Volume::open(data, hash, &image.params, image.area, root).map_err(|error| match error {
+        OpenError::Params(error) => unusable(error),
+        OpenError::Io(error) => {
+            let what = format!("cannot tell the size of {}", hash.path().display());
+            Failure::new(Kind::Io, what).because(error)
+        }
+    })
 }
 
 /// On one device the tree must not lie in the data.

@@ -8,6 +8,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::fec::Fec;
+
 /// The lines that `veritysetup dump` and `format` print.
 pub(super) fn write_header(
     out: &mut dyn Write,
@@ -15,6 +17,7 @@ pub(super) fn write_header(
     uuid: Option<Uuid>,
     params: &Params,
     layout: &Layout,
+    fec: Option<&Fec>,
     root: Option<&Digest>,
 ) -> io::Result<()> {
     writeln!(out, "VERITY header information for {}", hash.display())?;
@@ -25,13 +28,22 @@ pub(super) fn write_header(
     writeln!(out, "Hash blocks:     \t{}", layout.geometry().blocks())?;
     writeln!(out, "Hash block size: \t{}", params.hash_block_size)?;
     writeln!(out, "Hash algorithm:  \t{}", params.hash)?;
+    if let Some(Fec { area, .. }) = fec {
+        writeln!(out, "FEC RS roots:   \t{}", area.roots().get())?;
+        writeln!(out, "FEC blocks:     \t{}", area.parity_blocks())?;
+    }
     writeln!(out, "Salt:            \t{}", params.salt)?;
     if let Some(root) = root {
         writeln!(out, "Root hash:      \t{root}")?;
     }
     // veritysetup leaves it out where the hash area is not the whole device.
     if layout.hash_area().offset == 0 {
-        writeln!(out, "Hash device size: \t{} [bytes]", layout.tree_bytes().end)?;
+        let parity = fec.filter(|fec| fec.behind_the_tree).map_or(0, Fec::bytes);
+        let end = layout.tree_bytes().end + parity;
+        writeln!(out, "Hash device size: \t{end} [bytes]")?;
+    }
+    if let Some(fec) = fec.filter(|fec| !fec.behind_the_tree && fec.area.offset() == 0) {
+        writeln!(out, "FEC device size: \t{} [bytes]", fec.bytes())?;
     }
     Ok(())
 }
@@ -52,6 +64,18 @@ pub(super) struct Header<'a> {
     hash_offset: u64,
     tree_start: u64,
     tree_end: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fec: Option<FecHeader<'a>>,
+}
+
+#[derive(Serialize)]
+struct FecHeader<'a> {
+    device: &'a Path,
+    roots: u8,
+    covered_blocks: u64,
+    parity_blocks: u64,
+    parity_start: u64,
+    parity_end: u64,
 }
 
 impl<'a> Header<'a> {
@@ -60,6 +84,7 @@ impl<'a> Header<'a> {
         uuid: Option<Uuid>,
         params: &Params,
         layout: &Layout,
+        fec: Option<&'a Fec>,
         root: Option<&Digest>,
     ) -> Header<'a> {
         let HashArea { offset, .. } = layout.hash_area();
@@ -82,6 +107,14 @@ impl<'a> Header<'a> {
             hash_offset: offset,
             tree_start: tree.start,
             tree_end: tree.end,
+            fec: fec.map(|Fec { device, area, .. }| FecHeader {
+                device: device.path(),
+                roots: area.roots().get(),
+                covered_blocks: area.covered(),
+                parity_blocks: area.parity_blocks(),
+                parity_start: area.bytes().start,
+                parity_end: area.bytes().end,
+            }),
         }
     }
 }
@@ -160,27 +193,40 @@ pub(super) fn total(summary: &Summary) -> String {
 /// A bar with rate and time left, on standard error and only if that is a terminal.
 pub(super) struct Progress {
     bar: ProgressBar,
-    block_size: u64,
+    /// Bytes that one step stands for.
+    unit: u64,
 }
 
 impl Progress {
+    /// For all data blocks of an image.
     pub(super) fn new(layout: &Layout) -> Progress {
+        let bar = Progress::bar(layout.data_bytes());
+        Progress { bar, unit: layout.data_block_size().bytes().into() }
+    }
+
+    /// For so many bytes.
+    pub(super) fn of_bytes(bytes: u64) -> Progress {
+        Progress { bar: Progress::bar(bytes), unit: 1 }
+    }
+
+    fn bar(bytes: u64) -> ProgressBar {
         let target = if io::stderr().is_terminal() {
             ProgressDrawTarget::stderr()
         } else {
             ProgressDrawTarget::hidden()
         };
-        let bar = ProgressBar::with_draw_target(Some(layout.data_bytes()), target);
+        let bar = ProgressBar::with_draw_target(Some(bytes), target);
         // No colours, so that NO_COLOR has nothing to take away.
         let style = "{bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
         if let Ok(style) = ProgressStyle::with_template(style) {
             bar.set_style(style);
         }
-        Progress { bar, block_size: layout.data_block_size().bytes().into() }
+        bar
     }
 
-    pub(super) fn set(&self, data_blocks: u64) {
-        self.bar.set_position(data_blocks * self.block_size);
+    /// So many blocks, or bytes, are done.
+    pub(super) fn set(&self, done: u64) {
+        self.bar.set_position(done * self.unit);
     }
 
     /// Prints something else in between.

@@ -2,7 +2,6 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 
 use block::ReadAt;
 use block::verity::{Blocks, Digest, Fault, Finding, Layout, Summary, Watch};
@@ -10,7 +9,8 @@ use clap::Args;
 use serde::Serialize;
 
 use super::device::Device;
-use super::options::{self, Image, Options};
+use super::operands::{Opened, Operands};
+use super::options::Options;
 use super::records::{ImageRecords, RecordTo, Records};
 use super::report::{Progress, sentence, total};
 use crate::outcome::{Failure, Kind, Outcome};
@@ -31,15 +31,8 @@ use crate::outcome::{Failure, Kind, Outcome};
     args_override_self = true
 )]
 pub(crate) struct VerifyArgs {
-    /// Device with the data
-    #[arg(value_name = "data_device")]
-    data_device: PathBuf,
-    /// Device with the tree
-    #[arg(value_name = "hash_device")]
-    hash_device: PathBuf,
-    /// The root hash, unless --root-hash-file gives it
-    #[arg(value_name = "root_hash")]
-    root_hash: Option<String>,
+    #[command(flatten)]
+    operands: Operands,
     /// Print one JSON object instead (not in veritysetup)
     #[arg(long)]
     json: bool,
@@ -61,10 +54,9 @@ fn verify(
     out: &mut dyn Write,
     records: &mut dyn Records,
 ) -> Result<Outcome, Failure> {
-    let (data, hash) = (Device::open(&args.data_device)?, Device::open(&args.hash_device)?);
-    let image = options.image(&data, &hash)?;
-    let root = options.root(args.root_hash.as_deref(), &image.params)?;
-    let volume = options::open(&data, &hash, &image, &root)?;
+    let image = args.operands.open(options)?;
+    let volume = image.volume()?;
+    let Operands { data_device, hash_device, .. } = &args.operands;
 
     let progress = Progress::new(volume.layout());
     let mut report = Report {
@@ -72,7 +64,7 @@ fn verify(
         layout: volume.layout(),
         progress: &progress,
         out,
-        records: ImageRecords::new(records, volume.layout(), &args.data_device, &args.hash_device),
+        records: ImageRecords::new(records, volume.layout(), data_device, hash_device),
         findings: 0,
         top: false,
         unread: false,
@@ -254,7 +246,7 @@ impl Report<'_> {
                 serde_json::to_string(&Found::of(finding, self.layout)).map_err(io::Error::from)?;
             self.print(&format!("{comma}{text}"))?;
         } else {
-            let VerifyArgs { data_device, hash_device, .. } = self.args;
+            let Operands { data_device, hash_device, .. } = &self.args.operands;
             let line = sentence(finding, self.layout, data_device, hash_device);
             self.print(&format!("{line}\n"))?;
         }
@@ -309,21 +301,18 @@ impl Watch for Report<'_> {
 /// position on standard error. Its exit status tells a wrong root hash and a read that failed or
 /// came short (both "wrong parameters") from data that does not match ("no permission").
 pub(super) fn run_as_veritysetup(args: &VerifyArgs, options: &Options) -> Result<Outcome, Failure> {
-    let (data, hash) = (Device::open(&args.data_device)?, Device::open(&args.hash_device)?);
-    let image = options.image(&data, &hash)?;
-    let root = options.root(args.root_hash.as_deref(), &image.params)?;
-    let Some(first) = first_finding(&data, &hash, &image, options, &root)? else {
+    let image = args.operands.open(options)?;
+    let Some(first) = first_finding(&image, options, &image.root)? else {
         return Ok(Outcome::Good);
     };
     // It builds the tree from the data up, so what is wrong with its top shows last: then the
     // image is good under the root hash that its own top has.
-    if let Some(own) = own_root(&first, &data, &hash, &image)?
-        && first_finding(&data, &hash, &image, options, &own)?.is_none()
+    if let Some(own) = own_root(&first, &image)?
+        && first_finding(&image, options, &own)?.is_none()
     {
         return Err(Failure::new(Kind::Unusable, "Verification of root hash failed."));
     }
-    let layout = Layout::new(&image.params, image.area).map_err(options::unusable)?;
-    let position = first.bytes(&layout).start;
+    let position = first.bytes(&image.layout).start;
     match first.fault {
         Fault::Mismatch | Fault::SpareNotZero => {
             let what = match first.fault {
@@ -351,35 +340,30 @@ impl Watch for First {
 }
 
 fn first_finding(
-    data: &Device,
-    hash: &Device,
-    image: &Image,
+    image: &Opened,
     options: &Options,
     root: &Digest,
 ) -> Result<Option<Finding>, Failure> {
     let mut first = First(None);
-    options::open(data, hash, image, root)?.verify(options.threads(), &mut first);
+    image.volume_under(root)?.verify(options.threads(), &mut first);
     Ok(first.0)
 }
 
 /// The digest that the top of the image really has, where the root hash and it do not agree.
-fn own_root(
-    finding: &Finding,
-    data: &Device,
-    hash: &Device,
-    image: &Image,
-) -> Result<Option<Digest>, Failure> {
-    let layout = Layout::new(&image.params, image.area).map_err(options::unusable)?;
+fn own_root(finding: &Finding, image: &Opened) -> Result<Option<Digest>, Failure> {
+    let layout = &image.layout;
     let levels = layout.geometry().levels();
     let (device, size): (&Device, _) = match &finding.blocks {
-        Blocks::Data(_) if levels == 0 => (data, layout.data_block_size()),
-        Blocks::Hash { level, .. } if level + 1 == levels => (hash, layout.hash_block_size()),
+        Blocks::Data(_) if levels == 0 => (&image.data, layout.data_block_size()),
+        Blocks::Hash { level, .. } if level + 1 == levels => {
+            (&image.hash, layout.hash_block_size())
+        }
         _ => return Ok(None),
     };
     let mut top = vec![0; size.as_usize()];
-    let offset = finding.bytes(&layout).start;
+    let offset = finding.bytes(layout).start;
     let whole = device.read_full(&mut top, offset).is_ok_and(|read| read == top.len());
-    let mut digest = vec![0; image.params.hash.algorithm().digest_size()];
-    image.params.hasher().hash_one(&top, &mut digest);
+    let mut digest = vec![0; image.image.params.hash.algorithm().digest_size()];
+    image.image.params.hasher().hash_one(&top, &mut digest);
     Ok((finding.fault == Fault::Mismatch && whole).then(|| Digest::new(&digest)))
 }

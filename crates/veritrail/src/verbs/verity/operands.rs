@@ -1,0 +1,85 @@
+//! An image that exists, as the command line names it.
+
+use std::path::{Path, PathBuf};
+
+use block::verity::{Digest, Layout, Volume};
+use clap::Args;
+
+use super::device::Device;
+use super::fec::Fec;
+use super::options::{self, Image, Options};
+use crate::outcome::{Failure, Kind};
+
+/// The operands of every verb that reads an image.
+#[derive(Debug, Args)]
+pub(super) struct Operands {
+    /// Device with the data
+    #[arg(value_name = "data_device")]
+    pub(super) data_device: PathBuf,
+    /// Device with the tree
+    #[arg(value_name = "hash_device")]
+    pub(super) hash_device: PathBuf,
+    /// The root hash, unless --root-hash-file gives it
+    #[arg(value_name = "root_hash")]
+    pub(super) root_hash: Option<String>,
+}
+
+/// An image whose devices are open, and whose parameters and root hash are known.
+pub(super) struct Opened {
+    pub(super) data: Device,
+    pub(super) hash: Device,
+    /// If there is error correction.
+    #[expect(dead_code, reason = "the next change reads it")]
+    pub(super) fec: Option<Fec>,
+    pub(super) image: Image,
+    pub(super) root: Digest,
+    pub(super) layout: Layout,
+}
+
+impl Operands {
+    /// Opens the image for reading only.
+    pub(super) fn open(&self, options: &Options) -> Result<Opened, Failure> {
+        Opened::new(
+            Device::open(&self.data_device)?,
+            Device::open(&self.hash_device)?,
+            Device::open,
+            options,
+            self.root_hash.as_deref(),
+        )
+    }
+}
+
+impl Opened {
+    /// Finds out how an image was made and whether its parts go together; `open` opens the device
+    /// with error correction data, if one is given.
+    pub(super) fn new(
+        data: Device,
+        hash: Device,
+        open: impl FnOnce(&Path) -> Result<Device, Failure>,
+        options: &Options,
+        root_operand: Option<&str>,
+    ) -> Result<Opened, Failure> {
+        let image = options.image(&data, &hash)?;
+        let root = options.root(root_operand, &image.params)?;
+        let layout = Layout::new(&image.params, image.area).map_err(options::unusable)?;
+        options::check_place(&layout, &data, &hash)?;
+        let fec = options.fec.open(open, Some(&data), &hash, &layout)?;
+        if fec.is_some() {
+            return Err(Failure::new(
+                Kind::Usage,
+                "--fec-device is not supported here yet, and nothing was done",
+            ));
+        }
+        Ok(Opened { data, hash, fec, image, root, layout })
+    }
+
+    /// What can be verified.
+    pub(super) fn volume(&self) -> Result<Volume<&Device, &Device>, Failure> {
+        self.volume_under(&self.root)
+    }
+
+    /// The same under another root hash.
+    pub(super) fn volume_under(&self, root: &Digest) -> Result<Volume<&Device, &Device>, Failure> {
+        options::volume(&self.data, &self.hash, &self.image, root)
+    }
+}
