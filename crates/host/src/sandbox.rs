@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn a_process_with_threads_is_not_confined() {
         // The test harness has several.
-        let waiting = std::thread::spawn(|| std::thread::park());
+        let waiting = std::thread::spawn(std::thread::park);
         assert!(confine_volume().is_err());
         assert!(keep_capabilities(Capabilities::empty()).is_err());
         waiting.thread().unpark();

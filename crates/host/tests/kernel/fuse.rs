@@ -14,8 +14,9 @@ use host::mount::{
 use rustix::io::Errno;
 
 use crate::serving::{
-    BLOCK, Device, FAILS, FAILS_WITH_EILSEQ, PANICS, SLOW, Served, pattern_range, runs, start, word,
+    BLOCK, Device, FAILS, FAILS_WITH_EILSEQ, PANICS, SLOW, Served, pattern_range, runs, start,
 };
+use crate::spawn::{spawn, word};
 
 fn errno(error: &std::io::Error) -> Option<Errno> {
     Errno::from_io_error(error)
@@ -23,6 +24,13 @@ fn errno(error: &std::io::Error) -> Option<Errno> {
 
 /// A size that reaches none of the blocks that fail.
 const GOOD: Device<'static> = Device { direct_io: false, image: None, size: 90 * BLOCK + 777 };
+
+const PAGE: usize = 4096;
+
+/// [`GOOD`]'s size, for a buffer.
+fn whole() -> usize {
+    usize::try_from(GOOD.size).unwrap()
+}
 
 #[test]
 fn the_mount_point_is_the_file() {
@@ -39,7 +47,7 @@ fn the_mount_point_is_the_file() {
     let dev = stat.dev();
     assert_eq!((rustix::fs::major(dev), rustix::fs::minor(dev)), (major, minor));
     assert_eq!(state(&served.point).unwrap(), State::Mounted);
-    assert_eq!(fs::read(&served.point).unwrap(), pattern_range(0, GOOD.size as usize));
+    assert_eq!(fs::read(&served.point).unwrap(), pattern_range(0, whole()));
     // Nothing but reading.
     let refused = OpenOptions::new().write(true).open(&served.point).unwrap_err();
     assert_eq!(errno(&refused), Some(Errno::ROFS));
@@ -95,7 +103,7 @@ fn every_way_to_read_gives_the_same_bytes() {
             }
             all.extend_from_slice(&piece[..read]);
         }
-        assert!(all == pattern_range(0, GOOD.size as usize));
+        assert!(all == pattern_range(0, whole()));
         let beyond = Command::new("dd")
             .arg(format!("if={}", served.point.display()))
             .args(["bs=4096", "skip=200", "status=none"])
@@ -120,7 +128,7 @@ fn an_error_is_an_error_and_never_a_short_read() {
     ] {
         let served = Served::new(Device { direct_io, ..Device::default() });
         let file = File::open(&served.point).unwrap();
-        let mut bytes = [0; BLOCK as usize];
+        let mut bytes = [0; PAGE];
         for _ in 0..3 {
             let failed = file.read_at(&mut bytes, block * BLOCK).unwrap_err();
             assert_eq!(errno(&failed), Some(want), "block {block}, direct {direct_io}");
@@ -132,11 +140,11 @@ fn an_error_is_an_error_and_never_a_short_read() {
             assert!(bytes[..] == pattern_range(neighbour * BLOCK, bytes.len()));
         }
         // A large read: what comes before the bad block (page cache), or nothing at all.
-        let mut large = vec![0; 64 * BLOCK as usize];
+        let mut large = vec![0; 64 * PAGE];
         let from = (block - 10) * BLOCK;
         match file.read_at(&mut large, from) {
             Ok(read) => {
-                assert!(!direct_io && read as u64 <= 10 * BLOCK, "{read}");
+                assert!(!direct_io && read <= 10 * PAGE, "{read}");
                 assert!(large[..read] == pattern_range(from, read));
             }
             Err(failed) => assert_eq!(errno(&failed), Some(want)),
@@ -262,7 +270,7 @@ fn whoever_is_not_root_mounts_by_fusermount3() {
                   mount --bind /mnt/fuse /dev/fuse && \
                   exec setpriv --reuid=65534 --regid=65534 --clear-groups -- \"$@\"";
     let as_nobody = ["unshare", "--mount", "--propagation=private", "sh", "-c", script, "sh"];
-    let (mut child, channel) = crate::role::spawn("nobody", &as_nobody);
+    let (mut child, channel) = spawn("nobody", &as_nobody);
     channel.send(folder.path().as_os_str().as_encoded_bytes(), &[]).unwrap();
     let word = word(&channel);
     let ended = child.wait().unwrap();
@@ -282,11 +290,11 @@ pub(crate) fn be_nobody(channel: &Channel) {
     let point = folder.join("a device, with \"marks\"\\");
     fs::write(&point, "").unwrap();
     let connection = attach(&point, Options::default()).unwrap();
-    let (mut server, server_channel) = crate::role::spawn("server", &[]);
+    let (mut server, server_channel) = spawn("server", &[]);
     start(&server_channel, connection, GOOD);
     assert_eq!(state(&point).unwrap(), State::Mounted);
     assert!(device_number(&point).unwrap().is_some());
-    assert!(fs::read(&point).is_ok_and(|bytes| bytes == pattern_range(0, GOOD.size as usize)));
+    assert!(fs::read(&point).is_ok_and(|bytes| bytes == pattern_range(0, whole())));
     let file = File::open(&point).unwrap();
     let busy = detach(&point, Detach::Now).unwrap_err();
     assert!(matches!(busy, MountError::Busy(_)), "{busy}");
@@ -296,7 +304,7 @@ pub(crate) fn be_nobody(channel: &Channel) {
     server.wait().unwrap();
     // And once more lazily, with the server killed first.
     let connection = attach(&point, Options::default()).unwrap();
-    let (mut server, server_channel) = crate::role::spawn("server", &[]);
+    let (mut server, server_channel) = spawn("server", &[]);
     start(&server_channel, connection, GOOD);
     server.kill().unwrap();
     server.wait().unwrap();

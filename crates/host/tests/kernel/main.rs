@@ -6,7 +6,12 @@
 
 #![allow(clippy::unwrap_used)] // Also in the functions that the tests share.
 
+mod channel;
+mod device;
 mod files;
 mod fuse;
+mod notify;
+mod process;
 mod role;
 mod serving;
+mod spawn;

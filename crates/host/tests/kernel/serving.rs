@@ -14,6 +14,8 @@ use host::mount::{Detach, Options, attach, detach};
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
+use crate::spawn::{spawn, word};
+
 pub(crate) const BLOCK: u64 = 4096;
 /// Blocks of [`Pattern`] that do not simply read.
 pub(crate) const FAILS: u64 = 100;
@@ -107,7 +109,7 @@ impl Default for Device<'_> {
 
 /// A mounted device, its server, and the folder they are in. All are gone when it is dropped.
 pub(crate) struct Served {
-    pub(crate) folder: TempDir,
+    _folder: TempDir,
     pub(crate) point: PathBuf,
     pub(crate) server: Child,
     pub(crate) channel: Channel,
@@ -120,8 +122,8 @@ impl Served {
         let point = folder.path().join("device one");
         fs::write(&point, "").unwrap();
         let connection = attach(&point, Options { others: true }).unwrap();
-        let (server, channel) = crate::role::spawn("server", &[]);
-        let mut served = Self { folder, point, server, channel, agreement: String::new() };
+        let (server, channel) = spawn("server", &[]);
+        let mut served = Self { _folder: folder, point, server, channel, agreement: String::new() };
         served.agreement = start(&served.channel, connection, device);
         served
     }
@@ -135,14 +137,6 @@ impl Served {
     /// The next word of the server, which has to come.
     pub(crate) fn word(&self) -> String {
         word(&self.channel)
-    }
-}
-
-pub(crate) fn word(channel: &Channel) -> String {
-    let mut buf = [0; 256];
-    match channel.recv(&mut buf, Some(Duration::from_secs(20))).unwrap() {
-        Received::Message { len, .. } => String::from_utf8(buf[..len].to_vec()).unwrap(),
-        other => panic!("{other:?}"),
     }
 }
 
