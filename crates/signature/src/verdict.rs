@@ -38,6 +38,17 @@ pub struct Trusted {
     pub signing_time: Option<Time>,
 }
 
+impl fmt::Display for Trusted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Trusted { signer, anchor, until, .. } = self;
+        write!(
+            f,
+            "signed by `{}`, vouched for by `{}`, good until {until}",
+            signer.subject, anchor.subject
+        )
+    }
+}
+
 /// Why nobody vouches for the signer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Untrusted {
@@ -183,14 +194,7 @@ pub enum Usage {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Verdict::Trusted(trusted) => {
-                let Trusted { signer, anchor, until, .. } = &**trusted;
-                write!(
-                    f,
-                    "signed by `{}`, vouched for by `{}`, good until {until}",
-                    signer.subject, anchor.subject
-                )
-            }
+            Verdict::Trusted(trusted) => trusted.fmt(f),
             Verdict::Untrusted(why) => why.fmt(f),
             Verdict::Bad(why) => why.fmt(f),
             Verdict::Expired(why) => why.fmt(f),

@@ -19,6 +19,8 @@ pub(crate) enum Outcome {
 /// Whose fault a failure is, which decides the exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
+    /// The answer is no before anything was done: nobody vouches for what was asked for.
+    Refused,
     /// The command line asks for something that makes no sense.
     Usage,
     /// This machine lacks something; the hint names the remedy.
@@ -45,6 +47,7 @@ impl Kind {
     /// The exit status of a verb called under our own name.
     pub(crate) fn code(self) -> u8 {
         match self {
+            Kind::Refused => 1,
             Kind::Usage => 2,
             Kind::Environment => 3,
             Kind::Tampered => 4,

@@ -4,6 +4,7 @@
 //! behind the verb, as there.
 
 mod cat;
+mod check_signature;
 mod device;
 mod dump;
 mod fec;
@@ -12,6 +13,8 @@ mod operands;
 mod options;
 mod records;
 mod report;
+mod sign;
+mod signature;
 mod verify;
 
 use std::io::Write;
@@ -22,7 +25,7 @@ use crate::cli::Called;
 use crate::outcome::{Failure, Outcome};
 use options::Options;
 
-/// Make and check dm-verity images: format, verify, dump, cat (as veritysetup)
+/// Make and check dm-verity images: format, verify, dump, cat (as veritysetup), sign, check-signature
 ///
 /// DATA and HASH may be files or block devices, and may be the same one (--hash-offset).
 #[derive(Debug, Args)]
@@ -53,13 +56,25 @@ enum Verb {
     Verify(verify::VerifyArgs),
     Dump(dump::DumpArgs),
     Cat(cat::CatArgs),
+    Sign(sign::SignArgs),
+    CheckSignature(check_signature::CheckSignatureArgs),
 }
 
 impl VerityArgs {
     /// Does it.
     pub(crate) fn run(&self, called_as: Called, out: &mut dyn Write) -> Result<Outcome, Failure> {
         let options = &self.options;
-        options.refuse_what_is_not_there_yet()?;
+        match &self.verb {
+            Verb::Format(_) => options.signature.refuse("format")?,
+            Verb::Dump(_) => options.signature.refuse("dump")?,
+            Verb::Sign(_) => options.signature.refuse("sign")?,
+            Verb::CheckSignature(_) => options.signature.refuse("check-signature")?,
+            // It takes a signature to open a device with, and no other.
+            Verb::Verify(_) if called_as == Called::Veritysetup => {
+                options.signature.refuse("verify")?;
+            }
+            Verb::Verify(_) | Verb::Cat(_) => {}
+        }
         let outcome = match &self.verb {
             Verb::Format(args) => format::run(args, options, out),
             Verb::Verify(args) if called_as == Called::Veritysetup => {
@@ -68,6 +83,8 @@ impl VerityArgs {
             Verb::Verify(args) => verify::run(args, options, out),
             Verb::Dump(args) => dump::run(args, options, out),
             Verb::Cat(args) => cat::run(args, options, out),
+            Verb::Sign(args) => sign::run(args, options),
+            Verb::CheckSignature(args) => check_signature::run(args, options, out),
         }?;
         if options.verbose && called_as == Called::Veritysetup && outcome == Outcome::Good {
             writeln!(out, "Command successful.")?;

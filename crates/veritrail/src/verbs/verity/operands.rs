@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use ::signature::Trusted;
 use block::verity::{Digest, Layout, Volume};
 use clap::Args;
 
 use super::device::Device;
 use super::fec::Fec;
 use super::options::{self, Image, Options};
+use super::signature;
 use crate::outcome::{Failure, Kind};
 
 /// The operands of every verb that reads an image.
@@ -33,6 +35,8 @@ pub(super) struct Opened {
     pub(super) fec: Option<Fec>,
     pub(super) image: Image,
     pub(super) root: Digest,
+    /// Who signed the root hash, if a signature is given.
+    pub(super) signer: Option<Box<Trusted>>,
     pub(super) layout: Layout,
 }
 
@@ -50,8 +54,9 @@ impl Operands {
 }
 
 impl Opened {
-    /// Finds out how an image was made and whether its parts go together; `open` opens the device
-    /// with error correction data, if one is given.
+    /// Finds out how an image was made, whether its root hash is vouched for as was asked, and
+    /// whether its parts go together; `open` opens the device with error correction data, if one is
+    /// given.
     pub(super) fn new(
         data: Device,
         hash: Device,
@@ -61,6 +66,7 @@ impl Opened {
     ) -> Result<Opened, Failure> {
         let image = options.image(&data, &hash)?;
         let root = options.root(root_operand, &image.params)?;
+        let signer = signature::check(&options.signature, &root)?;
         let layout = Layout::new(&image.params, image.area).map_err(options::unusable)?;
         options::check_place(&layout, &data, &hash)?;
         let fec = options.fec.open(open, Some(&data), &hash, &layout)?;
@@ -70,7 +76,7 @@ impl Opened {
                 "--fec-device is not supported here yet, and nothing was done",
             ));
         }
-        Ok(Opened { data, hash, fec, image, root, layout })
+        Ok(Opened { data, hash, fec, image, root, signer, layout })
     }
 
     /// What can be verified.

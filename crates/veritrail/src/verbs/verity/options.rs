@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::device::Device;
 use super::fec::FecOptions;
+use super::signature::SignatureOptions;
 use crate::outcome::{Failure, Kind};
 
 #[derive(Debug, Args)]
@@ -60,9 +61,8 @@ pub(super) struct Options {
     debug: bool,
     #[command(flatten)]
     pub(super) fec: FecOptions,
-    /// Path to root hash signature file (not yet)
-    #[arg(long, global = true, value_name = "STRING", hide = true)]
-    root_hash_signature: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) signature: SignatureOptions,
 }
 
 /// What an image is made with, and where its hash area is.
@@ -72,18 +72,6 @@ pub(super) struct Image {
 }
 
 impl Options {
-    /// A later version checks signatures. To go on without would be a lie.
-    pub(super) fn refuse_what_is_not_there_yet(&self) -> Result<(), Failure> {
-        if self.root_hash_signature.is_none() {
-            return Ok(());
-        }
-        Err(Failure::new(
-            Kind::Usage,
-            "--root-hash-signature is not supported yet, and nothing was done",
-        )
-        .hint("leave it out to go without signature"))
-    }
-
     pub(super) fn area(&self) -> HashArea {
         HashArea { offset: self.hash_offset, superblock: !self.no_superblock }
     }
@@ -211,7 +199,7 @@ impl Options {
 }
 
 /// As much of the file as a root hash has digits; what follows is not looked at, as in veritysetup.
-fn read_root(path: &Path, digits: usize) -> Result<String, Failure> {
+pub(super) fn read_root(path: &Path, digits: usize) -> Result<String, Failure> {
     let mut text = Vec::new();
     fs::File::open(path).and_then(|file| file.take(digits as u64).read_to_end(&mut text)).map_err(
         |error| {

@@ -56,6 +56,9 @@ fn verify(
 ) -> Result<Outcome, Failure> {
     let image = args.operands.open(options)?;
     let volume = image.volume()?;
+    if let Some(signer) = image.signer.as_ref().filter(|_| options.verbose && !args.json) {
+        writeln!(out, "root hash {signer}")?;
+    }
     let Operands { data_device, hash_device, .. } = &args.operands;
 
     let progress = Progress::new(volume.layout());
