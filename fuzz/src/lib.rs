@@ -9,6 +9,8 @@ pub mod seeds;
 use std::time::Duration;
 
 use block::verity::{HashArea, Layout, Superblock};
+use host::mountinfo::{MountEntry, entries};
+use host::process::{Stat, Status};
 use record::interpret::{EventContext, Interpreter, Numeric, Reading};
 use record::stored::{Origin, Restorer, Source, push_stored, split_end};
 use record::write::Tail;
@@ -31,6 +33,8 @@ pub const ALL: &[Target] = &[
     ("frame", frame),
     ("entry", entry),
     ("leaf", leaf),
+    ("mountinfo", mountinfo),
+    ("process", process),
 ];
 
 /// A log: a line is its prefix and its payload, its fields end, and every record that goes into
@@ -167,4 +171,63 @@ pub fn leaf(bytes: &[u8]) {
         assert!(!leaf.contains(&0));
         let _ = tail.ticket();
     }
+}
+
+/// `/proc/self/mountinfo`: there is at most one mount a line, and each, written as the kernel
+/// writes it, is read as the same.
+pub fn mountinfo(bytes: &[u8]) {
+    let lines = bytes.split(|b| *b == b'\n').count();
+    let mut mounts = 0;
+    for entry in entries(bytes) {
+        mounts += 1;
+        let (major, minor) = entry.device;
+        let mut line = format!("{} {} {major}:{minor} ", entry.id, entry.parent).into_bytes();
+        let escaped = |line: &mut Vec<u8>, name: &[u8]| {
+            for byte in name {
+                match byte {
+                    b' ' | b'\t' | b'\n' | b'\\' => line.extend(format!("\\{byte:03o}").bytes()),
+                    _ => line.push(*byte),
+                }
+            }
+            line.push(b' ');
+        };
+        escaped(&mut line, &entry.root);
+        escaped(&mut line, &entry.point);
+        line.extend(b"rw shared:1 - ");
+        line.extend(entry.fs_type);
+        line.push(b' ');
+        escaped(&mut line, &entry.source);
+        line.extend(b"rw");
+        assert_eq!(MountEntry::parse(&line).as_ref(), Some(&entry));
+    }
+    assert!(mounts <= lines);
+}
+
+/// `/proc/PID/stat` and `status`: what was read, written again, is read as the same, and a name
+/// of any bytes moves nothing.
+pub fn process(bytes: &[u8]) {
+    if let Some(stat) = Stat::parse(bytes) {
+        assert!(stat.comm.len() + 2 < bytes.len());
+        assert_eq!(Stat::parse(&stat_text(&stat)), Some(stat));
+    }
+    let named = Stat { comm: bytes, terminal: 34816, flags: 0x0040_0000, start_time: u64::MAX };
+    assert_eq!(Stat::parse(&stat_text(&named)), Some(named));
+    if let Some(status) = Status::parse(bytes) {
+        let [u, v, w, x] = status.uid;
+        let [g, h, i, j] = status.gid;
+        let text = format!(
+            "Name:\tx\nTgid:\t{}\nPPid:\t{}\nUid:\t{u}\t{v}\t{w}\t{x}\nGid:\t{g}\t{h}\t{i}\t{j}\n",
+            status.tgid, status.ppid
+        );
+        assert_eq!(Status::parse(text.as_bytes()), Some(status));
+    }
+}
+
+fn stat_text(stat: &Stat<'_>) -> Vec<u8> {
+    let Stat { comm, terminal, flags, start_time } = *stat;
+    let tail = format!(
+        ") S 1 2 3 {} -1 {flags} 0 0 0 0 0 0 0 0 20 0 1 0 {start_time} 9 10\n",
+        terminal.cast_signed()
+    );
+    [b"7 (", comm, tail.as_bytes()].concat()
 }

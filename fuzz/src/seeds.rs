@@ -40,6 +40,8 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "frame" => frames(),
         "entry" => vec![entry()],
         "leaf" => trail().leaves.clone(),
+        "mountinfo" => vec![MOUNTINFO.to_vec()],
+        "process" => vec![STAT.to_vec(), STATUS.to_vec()],
         _ => Vec::new(),
     }
 }
@@ -154,3 +156,18 @@ fn fill(folder: &Path) -> Result<Trail, trail::Error> {
     let key = SecretKey::parse(&text).map_err(|_| trail::Error::NoTrail)?;
     Ok(Trail { key, note, leaves, proofs })
 }
+
+/// Mounts as Linux 6.18 writes them: with and without tags, with escaped names.
+const MOUNTINFO: &[u8] = br"24 1 254:1 / / rw,relatime shared:1 - ext4 /dev/root rw,discard
+31 24 0:27 / /sys/fs/cgroup ro,nosuid,nodev,noexec shared:7 master:3 - tmpfs tmpfs ro,mode=755
+42 24 0:44 / /run/veritrail/devices/a\040b ro,nosuid,nodev - fuse.veritrail veritrail ro,user_id=0
+43 24 7:0 /\134x /mnt/\011\012 ro - squashfs /dev/loop0 ro
+";
+
+/// A process and a thread of the kernel, with a name meant to mislead.
+const STAT: &[u8] =
+    b"1205 (a) S 1 (b) R 1204 1205 1204 34817 1205 4194304 120 0 0 0 1 2 0 0 20 0 1 0 8456\
+ 5853184 225 18446744073709551615 1 1 0 0 0 0 0 0 0 0 0 0 17 1 0 0 0 0 0\n";
+
+const STATUS: &[u8] = b"Name:\tcat\\nUid:\nUmask:\t0022\nState:\tS (sleeping)\nTgid:\t1205\nNgid:\t0\n\
+Pid:\t1206\nPPid:\t1204\nTracerPid:\t0\nUid:\t0\t1000\t0\t1000\nGid:\t0\t100\t0\t100\nGroups:\t0 \n";
