@@ -40,6 +40,15 @@ impl Body {
         Body::default()
     }
 
+    /// A body that begins with what prints as words of ours, blanks between them.
+    #[must_use]
+    pub fn of_words(words: impl fmt::Display) -> Body {
+        let mut bytes = Vec::new();
+        push_fmt(&mut bytes, format_args!("{words}"));
+        bytes.iter_mut().filter(|b| **b != b' ' && !is_word(**b)).for_each(|b| *b = b'?');
+        Body { bytes }
+    }
+
     /// `key=value` for what prints as one word: a number, a word of ours, a `Place`.
     /// A byte that could end the field (blank, control, quote) becomes `?`.
     #[must_use]

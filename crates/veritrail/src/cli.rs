@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::outcome::{Failure, Kind, Outcome};
+use crate::served;
 use crate::verbs;
 use crate::verbs::search::{Clock, Manner};
 
@@ -33,12 +34,19 @@ enum Verb {
     Doctor(verbs::doctor::DoctorArgs),
     Completions(verbs::completions::CompletionsArgs),
     Man(verbs::completions::ManArgs),
+    /// The confined half of a device server, started by the other
+    #[command(hide = true)]
+    ServeVolume {
+        /// The other's process
+        keeper: u32,
+    },
 }
 
 /// What is to be done, and under which name we were called.
 #[derive(Debug)]
 pub(crate) struct Command {
     verb: Verb,
+    typed: Vec<OsString>,
     called_as: Called,
 }
 
@@ -69,13 +77,17 @@ impl Called {
     }
 
     /// The exit status for a failure. veritysetup says 4, "wrong device specified", where it cannot
-    /// open one, and 1 to everything else.
+    /// open one, 5 where it exists already or is in use, and 1 to everything else.
     fn failure_code(self, failure: &Failure) -> u8 {
+        if let Some(status) = failure.status() {
+            return status;
+        }
         match (self, failure.io_kind()) {
             (
                 Called::Veritysetup,
                 Some(ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::InvalidInput),
             ) => 4,
+            (Called::Veritysetup, Some(ErrorKind::AlreadyExists | ErrorKind::ResourceBusy)) => 5,
             // ausearch has one status for all that is not an event.
             (Called::Veritysetup | Called::Ausearch, _) => 1,
             (Called::Veritrail, _) => failure.kind.code(),
@@ -95,6 +107,7 @@ impl Called {
 /// or a usage error (which is printed here).
 pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Command, ExitCode> {
     let called_as = args.first().map_or(Called::Veritrail, Called::from_name);
+    let typed = args.clone();
     let verb = match called_as {
         Called::Veritrail => {
             if args.get(1).is_some_and(|verb| verb == "search") {
@@ -108,7 +121,7 @@ pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Command, ExitCode> {
             alone("ausearch", args).map(|args| Verb::Search(Box::new(args)))
         }
     };
-    verb.map(|verb| Command { verb, called_as }).map_err(|error| {
+    verb.map(|verb| Command { verb, typed, called_as }).map_err(|error| {
         // clap chooses the stream; a closed one is nobody's loss.
         let _ = error.print();
         ExitCode::from(if error.use_stderr() { called_as.usage_code() } else { 0 })
@@ -135,7 +148,7 @@ impl Command {
     /// Does it.
     pub(crate) fn run(&self, out: &mut dyn Write) -> Result<Outcome, Failure> {
         match &self.verb {
-            Verb::Verity(args) => args.run(self.called_as, out),
+            Verb::Verity(args) => args.run(self.called_as, &self.typed, out),
             Verb::Search(args) => {
                 let manner = match self.called_as {
                     Called::Ausearch => Manner::Ausearch,
@@ -148,6 +161,7 @@ impl Command {
             Verb::Doctor(args) => verbs::doctor::run(args, out),
             Verb::Completions(args) => verbs::completions::completions(args, out),
             Verb::Man(args) => verbs::completions::man(args),
+            Verb::ServeVolume { keeper } => served::volume::run(*keeper).map(|()| Outcome::Good),
         }
     }
 

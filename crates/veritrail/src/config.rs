@@ -3,6 +3,10 @@
 //! ```toml
 //! [trail]
 //! sinks = [{ file = "/mnt/elsewhere/anchors" }, { command = ["logger", "-t", "veritrail"] }]
+//!
+//! [verity]
+//! restart_command = ["systemctl", "reboot"]      # --restart-on-corruption
+//! panic_command = ["systemctl", "poweroff"]      # --panic-on-corruption
 //! ```
 
 use std::io;
@@ -13,24 +17,47 @@ use trail::sinks::Sink;
 
 use crate::outcome::{Failure, Kind};
 
+/// The trail of whoever says nothing else: the system's for root, and for others one of their own.
+pub(crate) fn default_trail() -> Result<PathBuf, Failure> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(PathBuf::from("/var/log/veritrail"));
+    }
+    let absolute =
+        |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
+    let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
+    state.map(|state| state.join("veritrail/trail")).ok_or_else(|| {
+        Failure::new(Kind::Environment, "neither XDG_STATE_HOME nor HOME says where a trail can be")
+            .hint("name one: --trail DIR")
+    })
+}
+
 const PATH: &str = "/etc/veritrail/veritrail.toml";
 
 /// The file as it is written.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
     #[serde(default)]
     trail: Trail,
+    #[serde(default)]
+    verity: Verity,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Verity {
+    restart_command: Option<Vec<String>>,
+    panic_command: Option<Vec<String>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Trail {
     #[serde(default)]
     sinks: Vec<SinkEntry>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "lowercase")]
 enum SinkEntry {
     File(PathBuf),
@@ -72,7 +99,26 @@ impl Config {
                 _ => {}
             }
         }
+        let commands = [
+            ("restart_command", &self.verity.restart_command),
+            ("panic_command", &self.verity.panic_command),
+        ];
+        for (key, command) in commands {
+            if command.as_ref().is_some_and(Vec::is_empty) {
+                return Err(format!("verity.{key}: a command needs at least its program"));
+            }
+        }
         Ok(self)
+    }
+
+    /// What to run when a device of `--restart-on-corruption` is corrupted.
+    pub(crate) fn restart_command(&self) -> Option<&[String]> {
+        self.verity.restart_command.as_deref()
+    }
+
+    /// What to run when a device of `--panic-on-corruption` is corrupted.
+    pub(crate) fn panic_command(&self) -> Option<&[String]> {
+        self.verity.panic_command.as_deref()
     }
 
     /// Where checkpoints go.

@@ -5,6 +5,7 @@ mod clock;
 mod config;
 mod json;
 mod outcome;
+mod served;
 mod verbs;
 
 use std::io::{self, BufWriter, Write};

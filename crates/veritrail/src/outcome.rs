@@ -5,6 +5,7 @@
 //! 4 trail tampered with, 5 unusable input, 6 I/O.
 
 use std::error::Error;
+use std::fmt;
 use std::io::{self, Write};
 
 /// What a verb found, which is not the same as whether it worked.
@@ -66,12 +67,26 @@ pub(crate) struct Failure {
     message: String,
     source: Option<Box<dyn Error + Send + Sync>>,
     hint: Option<String>,
+    /// The exit status of another process of ours, which has printed everything itself.
+    passed_on: Option<u8>,
 }
 
 impl Failure {
     /// A failure of `kind`, described by `message`.
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Failure {
-        Failure { kind, message: message.into(), source: None, hint: None }
+        Failure { kind, message: message.into(), source: None, hint: None, passed_on: None }
+    }
+
+    /// A failure of another process of ours, which has said what there was to say.
+    pub(crate) fn passed_on(status: u8) -> Failure {
+        let kinds = [Kind::Usage, Kind::Environment, Kind::Tampered, Kind::Unusable, Kind::Io];
+        let kind = kinds.into_iter().find(|kind| kind.code() == status).unwrap_or(Kind::Io);
+        Failure { passed_on: Some(status), ..Failure::new(kind, "the server did not start") }
+    }
+
+    /// The exit status that was passed on, if one was.
+    pub(crate) fn status(&self) -> Option<u8> {
+        self.passed_on
     }
 
     /// The same failure with its cause, printed on a line of its own.
@@ -98,6 +113,9 @@ impl Failure {
 
     /// Prints the failure, its causes one below the other, and the hint.
     pub(crate) fn print(&self, err: &mut dyn Write) {
+        if self.passed_on.is_some() {
+            return;
+        }
         // Nobody is left to tell if standard error is gone.
         let _ = writeln!(err, "veritrail: {}", self.message);
         let mut cause: Option<&dyn Error> =
@@ -108,6 +126,17 @@ impl Failure {
         }
         if let Some(hint) = &self.hint {
             let _ = writeln!(err, "  hint: {hint}");
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    /// In one line, for a message.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.source {
+            Some(source) => write!(f, ": {source}"),
+            None => Ok(()),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -11,19 +12,19 @@ use crate::outcome::{Failure, Kind};
 
 /// An open file or block device.
 #[derive(Debug)]
-pub(super) struct Device {
+pub(crate) struct Device {
     file: File,
     path: PathBuf,
 }
 
 impl Device {
     /// Opens for reading only.
-    pub(super) fn open(path: &Path) -> Result<Device, Failure> {
+    pub(crate) fn open(path: &Path) -> Result<Device, Failure> {
         Device::from_result(path, File::open(path))
     }
 
     /// Opens for writing too; a file that is not there is made, for its owner only.
-    pub(super) fn create(path: &Path) -> Result<Device, Failure> {
+    pub(crate) fn create(path: &Path) -> Result<Device, Failure> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -56,13 +57,23 @@ impl Device {
         })
     }
 
+    /// One that another process has opened and looked at.
+    pub(crate) fn received(descriptor: OwnedFd) -> Device {
+        Device { file: descriptor.into(), path: PathBuf::new() }
+    }
+
+    /// The open file, and where it was opened.
+    pub(crate) fn into_parts(self) -> (File, PathBuf) {
+        (self.file, self.path)
+    }
+
     /// Where it was opened.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The size in bytes, as a failure that names the device when it cannot be told.
-    pub(super) fn bytes(&self) -> Result<u64, Failure> {
+    pub(crate) fn bytes(&self) -> Result<u64, Failure> {
         self.size().map_err(|error| {
             let what = format!("cannot tell the size of {}", self.path.display());
             Failure::new(Kind::Io, what).because(error)
@@ -70,7 +81,7 @@ impl Device {
     }
 
     /// Whether both are one file, or one block device by whatever name.
-    pub(super) fn is_same_as(&self, other: &Device) -> Result<bool, Failure> {
+    pub(crate) fn is_same_as(&self, other: &Device) -> Result<bool, Failure> {
         let identity = |device: &Device| {
             let metadata = device.file.metadata()?;
             Ok(if metadata.file_type().is_block_device() {

@@ -30,6 +30,8 @@ pub(super) struct FecOptions {
 pub(super) struct Fec {
     pub(super) device: Device,
     pub(super) area: Area,
+    /// Where what is covered of the hash device ends, in bytes.
+    pub(super) covered_end: u64,
     /// Whether the tree is on the same device, before it.
     pub(super) behind_the_tree: bool,
 }
@@ -73,7 +75,7 @@ impl FecOptions {
                 area.check_beside(what, &bytes).map_err(failure)?;
             }
         }
-        Ok(Some(Fec { device, area, behind_the_tree }))
+        Ok(Some(Fec { device, area, covered_end, behind_the_tree }))
     }
 
     fn area(&self, layout: &Layout, covered_end: u64) -> Result<Area, Failure> {

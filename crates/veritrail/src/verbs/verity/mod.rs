@@ -5,27 +5,33 @@
 
 mod cat;
 mod check_signature;
+mod close;
 mod device;
 mod dump;
 mod fec;
 mod format;
+mod open;
 mod operands;
 mod options;
 mod records;
 mod report;
 mod sign;
 mod signature;
+mod status;
 mod verify;
 
+use std::ffi::OsString;
 use std::io::Write;
 
 use clap::{ArgAction, Args, Subcommand};
 
 use crate::cli::Called;
 use crate::outcome::{Failure, Outcome};
+pub(crate) use device::Device;
 use options::Options;
 
-/// Make and check dm-verity images: format, verify, dump, cat (as veritysetup), sign, check-signature
+/// Make, check and serve dm-verity images: format, verify, open, close, status, dump (as
+/// veritysetup), cat, sign, check-signature
 ///
 /// DATA and HASH may be files or block devices, and may be the same one (--hash-offset).
 #[derive(Debug, Args)]
@@ -54,6 +60,9 @@ pub(crate) struct VerityArgs {
 enum Verb {
     Format(format::FormatArgs),
     Verify(verify::VerifyArgs),
+    Open(open::OpenArgs),
+    Close(close::CloseArgs),
+    Status(status::StatusArgs),
     Dump(dump::DumpArgs),
     Cat(cat::CatArgs),
     Sign(sign::SignArgs),
@@ -62,18 +71,28 @@ enum Verb {
 
 impl VerityArgs {
     /// Does it.
-    pub(crate) fn run(&self, called_as: Called, out: &mut dyn Write) -> Result<Outcome, Failure> {
+    ///
+    /// `typed` is the whole command line, with which `open` starts its server.
+    pub(crate) fn run(
+        &self,
+        called_as: Called,
+        typed: &[OsString],
+        out: &mut dyn Write,
+    ) -> Result<Outcome, Failure> {
         let options = &self.options;
-        match &self.verb {
-            Verb::Format(_) => options.signature.refuse("format")?,
-            Verb::Dump(_) => options.signature.refuse("dump")?,
-            Verb::Sign(_) => options.signature.refuse("sign")?,
-            Verb::CheckSignature(_) => options.signature.refuse("check-signature")?,
+        let no_signature = match &self.verb {
+            Verb::Format(_) => Some("format"),
+            Verb::Dump(_) => Some("dump"),
+            Verb::Sign(_) => Some("sign"),
+            Verb::CheckSignature(_) => Some("check-signature"),
+            Verb::Close(_) => Some("close"),
+            Verb::Status(_) => Some("status"),
             // It takes a signature to open a device with, and no other.
-            Verb::Verify(_) if called_as == Called::Veritysetup => {
-                options.signature.refuse("verify")?;
-            }
-            Verb::Verify(_) | Verb::Cat(_) => {}
+            Verb::Verify(_) if called_as == Called::Veritysetup => Some("verify"),
+            Verb::Verify(_) | Verb::Cat(_) | Verb::Open(_) => None,
+        };
+        if let Some(verb) = no_signature {
+            options.signature.refuse(verb)?;
         }
         let outcome = match &self.verb {
             Verb::Format(args) => format::run(args, options, out),
@@ -81,6 +100,9 @@ impl VerityArgs {
                 verify::run_as_veritysetup(args, options)
             }
             Verb::Verify(args) => verify::run(args, options, out),
+            Verb::Open(args) => open::run(args, options, typed, out),
+            Verb::Close(args) => close::run(args),
+            Verb::Status(args) => status::run(args, out),
             Verb::Dump(args) => dump::run(args, options, out),
             Verb::Cat(args) => cat::run(args, options, out),
             Verb::Sign(args) => sign::run(args, options),

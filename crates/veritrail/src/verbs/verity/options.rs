@@ -56,6 +56,9 @@ pub(super) struct Options {
     /// Say what went well, too
     #[arg(long, short, global = true)]
     pub(super) verbose: bool,
+    /// Be the server that `open` has started
+    #[arg(long, global = true, hide = true)]
+    pub(super) keeper: bool,
     /// Show debug messages (there are none)
     #[arg(long, global = true, hide = true)]
     debug: bool,

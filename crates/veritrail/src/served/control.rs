@@ -1,0 +1,165 @@
+//! What a keeper is asked, at its socket: one JSON line each way.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use rustix::net::sockopt::socket_peercred;
+use serde::{Deserialize, Serialize};
+
+use super::wire::Counts;
+
+/// The longest question or answer, in bytes.
+const LONGEST: u64 = 64 << 10;
+
+/// How long a question may take to arrive, and an answer to be taken.
+const PROMPT: Duration = Duration::from_secs(2);
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Question {
+    /// How is the device?
+    Status,
+    /// End it, unless somebody uses it.
+    Close,
+    /// End it as soon as nobody uses it any more.
+    CloseDeferred,
+    /// Do not end it after all.
+    CancelDeferred,
+}
+
+/// What is answered.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Answer {
+    Status(Box<Status>),
+    /// The device is gone and its records are durable.
+    Closed,
+    /// The device will be closed when its last user is gone.
+    Deferred,
+    /// It will not.
+    Cancelled,
+    /// Somebody uses it.
+    Busy,
+    /// It could not be done.
+    Failed(String),
+}
+
+/// What there is to say about a served device.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Status {
+    pub(crate) name: String,
+    /// The device file.
+    pub(crate) path: String,
+    pub(crate) state: State,
+    /// What verifies: `user` is veritrail's own engine.
+    pub(crate) backend: String,
+    /// Whether a block was ever not what was promised.
+    pub(crate) corrupted: bool,
+    /// Who signed the root hash.
+    pub(crate) signed_by: Option<String>,
+    pub(crate) hash_type: u8,
+    pub(crate) data_block_size: u32,
+    pub(crate) hash_block_size: u32,
+    pub(crate) algorithm: String,
+    pub(crate) salt: String,
+    pub(crate) data_device: String,
+    pub(crate) data_loop: Option<String>,
+    pub(crate) data_blocks: u64,
+    /// In 512-byte sectors.
+    pub(crate) size: u64,
+    pub(crate) hash_device: String,
+    pub(crate) hash_loop: Option<String>,
+    /// Of the tree, in 512-byte sectors.
+    pub(crate) hash_offset: u64,
+    pub(crate) fec_device: Option<String>,
+    pub(crate) fec_loop: Option<String>,
+    /// In 512-byte sectors.
+    pub(crate) fec_offset: Option<u64>,
+    pub(crate) fec_roots: Option<u64>,
+    pub(crate) root_hash: String,
+    /// As veritysetup's options are called.
+    pub(crate) flags: Vec<String>,
+    pub(crate) trail: String,
+    /// The keeper's process.
+    pub(crate) pid: u32,
+    /// The volume's.
+    pub(crate) volume_pid: u32,
+    /// Seconds since 1970.
+    pub(crate) opened: u64,
+    pub(crate) counts: Option<Counts>,
+    pub(crate) last_violation: Option<LastViolation>,
+    /// Why the device is not active any more.
+    pub(crate) ended: Option<String>,
+}
+
+/// The last time that a block was not what was promised.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LastViolation {
+    /// Seconds since 1970.
+    pub(crate) time: u64,
+    /// The body of its DM_EVENT.
+    pub(crate) event: String,
+    /// The body of its VT_READER.
+    pub(crate) reader: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum State {
+    Active,
+    /// Active, and will be closed when nobody uses it any more.
+    Deferred,
+    /// Its server has ended; readers get errors.
+    Dead,
+}
+
+impl Status {
+    pub(super) fn parse(text: &[u8]) -> Option<Status> {
+        serde_json::from_slice(text).ok()
+    }
+}
+
+/// Asks a keeper and waits for its answer, for a close as long as records need to become durable.
+pub(crate) fn ask(stream: &UnixStream, question: Question) -> io::Result<Answer> {
+    stream.set_write_timeout(Some(PROMPT))?;
+    stream.set_read_timeout(Some(match question {
+        Question::Close => trail::door::PATIENCE + Duration::from_secs(30),
+        _ => Duration::from_secs(10),
+    }))?;
+    say(stream, &question)?;
+    let answer = hear(stream)?;
+    if matches!(answer, Answer::Closed) {
+        // The keeper says so and ends; with it goes the last trace of the device.
+        let _ = io::copy(&mut stream.take(LONGEST), &mut io::sink());
+    }
+    Ok(answer)
+}
+
+/// Takes a question, with the process that asks.
+pub(super) fn listen(stream: &UnixStream) -> io::Result<(Question, u32)> {
+    stream.set_read_timeout(Some(PROMPT))?;
+    stream.set_write_timeout(Some(PROMPT))?;
+    let peer = socket_peercred(stream)?;
+    let me = rustix::process::geteuid();
+    if peer.uid != me && !peer.uid.is_root() {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    Ok((hear(stream)?, peer.pid.as_raw_nonzero().get().unsigned_abs()))
+}
+
+pub(super) fn say(mut stream: &UnixStream, what: &impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(what)?;
+    line.push(b'\n');
+    stream.write_all(&line)
+}
+
+fn hear<T: for<'de> Deserialize<'de>>(stream: &UnixStream) -> io::Result<T> {
+    let mut line = Vec::new();
+    BufReader::new(stream).take(LONGEST).read_until(b'\n', &mut line)?;
+    if line.is_empty() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(serde_json::from_slice(&line)?)
+}

@@ -1,0 +1,691 @@
+//! The process that owns a served device: its mount, its records, its end.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use block::verity::{Digest, HashArea, Layout, Params, Refused};
+use host::channel::{Channel, Received};
+use host::device::Identity;
+use host::mount::{Detach, MountError};
+use record::task::Task;
+use record::units::DataBlock;
+use record::write::Body;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use super::control::{self, Answer, LastViolation, Question, State, Status};
+use super::directory::{Claim, Name};
+use super::recorder::{self, Files, Recorder};
+use super::wire::{self, Counts, Report, Setup, Started, What};
+use crate::clock;
+use crate::outcome::{Failure, Kind};
+
+/// Everything that is decided before a device is served.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    pub(crate) name: Name,
+    pub(crate) data: Source,
+    pub(crate) hash: Source,
+    pub(crate) fec: Option<(Source, wire::Fec)>,
+    pub(crate) params: Params,
+    pub(crate) area: HashArea,
+    pub(crate) layout: Layout,
+    pub(crate) root: Digest,
+    pub(crate) signed_by: Option<String>,
+    pub(crate) on_corruption: OnCorruption,
+    pub(crate) ignore_zero_blocks: bool,
+    pub(crate) check_at_most_once: bool,
+    pub(crate) direct_io: bool,
+    pub(crate) threads: usize,
+}
+
+/// A device to read from.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) file: File,
+    /// Absolute: whoever reads a record has another working directory.
+    pub(crate) path: PathBuf,
+}
+
+/// What happens when a block is not what was promised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum OnCorruption {
+    /// The reader gets EIO.
+    Fail,
+    /// The reader gets the data.
+    Ignore,
+    /// A command runs, once the record is durable, and the reader gets EIO.
+    Restart(Vec<String>),
+    /// The same, for another command.
+    Panic(Vec<String>),
+}
+
+impl OnCorruption {
+    fn mode(&self) -> &'static str {
+        match self {
+            OnCorruption::Fail => "eio",
+            OnCorruption::Ignore => "ignore",
+            OnCorruption::Restart(_) => "restart",
+            OnCorruption::Panic(_) => "panic",
+        }
+    }
+
+    fn command(&self) -> Option<&[String]> {
+        match self {
+            OnCorruption::Restart(command) | OnCorruption::Panic(command) => Some(command),
+            OnCorruption::Fail | OnCorruption::Ignore => None,
+        }
+    }
+}
+
+impl Opening {
+    /// As veritysetup's options are called.
+    fn flags(&self) -> Vec<String> {
+        let mode = match self.on_corruption {
+            OnCorruption::Fail => None,
+            OnCorruption::Ignore => Some("ignore_corruption"),
+            OnCorruption::Restart(_) => Some("restart_on_corruption"),
+            OnCorruption::Panic(_) => Some("panic_on_corruption"),
+        };
+        let zero = self.ignore_zero_blocks.then_some("ignore_zero_blocks");
+        let once = self.check_at_most_once.then_some("check_at_most_once");
+        [mode, zero, once].into_iter().flatten().map(str::to_owned).collect()
+    }
+
+    fn files(&self) -> Files {
+        Files {
+            data: self.data.path.clone(),
+            hash: self.hash.path.clone(),
+            fec: self.fec.as_ref().map(|(source, _)| source.path.clone()),
+        }
+    }
+
+    fn setup(&self) -> Setup {
+        Setup {
+            image: wire::Image::new(&self.params, self.area, &self.root),
+            // As a device of the device mapper: for root and nobody else.
+            mode: 0o400,
+            uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+            direct_io: self.direct_io,
+            threads: self.threads,
+            ignore_corruption: self.on_corruption == OnCorruption::Ignore,
+            ignore_zero_blocks: self.ignore_zero_blocks,
+            check_at_most_once: self.check_at_most_once,
+            fec: self.fec.as_ref().map(|(_, fec)| fec.clone()),
+        }
+    }
+
+    fn status(&self, device: &Path, trail: &Path, volume_pid: u32) -> Status {
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let loop_of = |source: &Source| {
+            let Ok(Identity::Block { device }) = host::device::identity(&source.file) else {
+                return None;
+            };
+            host::device::backing_of_loop(device).ok().flatten().map(|path| text(&path))
+        };
+        Status {
+            name: self.name.as_str().to_owned(),
+            path: text(device),
+            state: State::Active,
+            backend: "user".into(),
+            corrupted: false,
+            signed_by: self.signed_by.clone(),
+            hash_type: self.params.hash_type.number(),
+            data_block_size: self.params.data_block_size.bytes(),
+            hash_block_size: self.params.hash_block_size.bytes(),
+            algorithm: self.params.hash.to_string(),
+            salt: self.params.salt.to_string(),
+            data_device: text(&self.data.path),
+            data_loop: loop_of(&self.data),
+            data_blocks: self.params.data_blocks,
+            size: self.layout.data_bytes() / 512,
+            hash_device: text(&self.hash.path),
+            hash_loop: loop_of(&self.hash),
+            hash_offset: self.layout.tree_bytes().start / 512,
+            fec_device: self.fec.as_ref().map(|(source, _)| text(&source.path)),
+            fec_loop: self.fec.as_ref().and_then(|(source, _)| loop_of(source)),
+            fec_offset: self.fec.as_ref().map(|(_, fec)| fec.offset / 512),
+            fec_roots: self.fec.as_ref().map(|(_, fec)| fec.roots),
+            root_hash: self.root.to_string(),
+            flags: self.flags(),
+            trail: text(trail),
+            pid: std::process::id(),
+            volume_pid,
+            opened: clock::now().realtime_ns / 1_000_000_000,
+            counts: None,
+            last_violation: None,
+            ended: None,
+        }
+    }
+
+    /// What the VT_DEVICE record of an opening says.
+    fn facts(&self, body: Body, device: &Path) -> Body {
+        let body = body
+            .untrusted("path", device.as_os_str().as_bytes())
+            .untrusted("data", self.data.path.as_os_str().as_bytes())
+            .untrusted("hash", self.hash.path.as_os_str().as_bytes());
+        let body = match &self.fec {
+            Some((source, _)) => body.untrusted("fec", source.path.as_os_str().as_bytes()),
+            None => body,
+        };
+        let body = body
+            .word("root_hash", &self.root)
+            .word("algorithm", &self.params.hash)
+            .word("data_blocks", self.params.data_blocks)
+            .word("unit", self.params.data_block_size)
+            .word("mode", self.on_corruption.mode());
+        let flags: Vec<String> = self.flags();
+        let body = if flags.is_empty() { body } else { body.word("flags", flags.join(",")) };
+        match &self.signed_by {
+            Some(signer) => body.untrusted("signed_by", signer.as_bytes()),
+            None => body,
+        }
+    }
+}
+
+/// Why a device is not served any more.
+enum End {
+    /// It was unmounted: somebody asked for it, or did it himself.
+    Unmounted(Asked),
+    /// The volume has gone and left its mount.
+    Died(String),
+}
+
+/// Who asked for the end of a device; the stream only if the answer is still waited for.
+enum Asked {
+    By(Task, Option<UnixStream>),
+    Nobody,
+}
+
+/// What the main thread is told.
+enum Event {
+    Close {
+        deferred: bool,
+        caller: Task,
+        stream: UnixStream,
+    },
+    Cancel {
+        stream: UnixStream,
+    },
+    /// Its reports have ended.
+    VolumeGone,
+    Signal,
+}
+
+/// Serves a device until it is closed. `ready` is called with its path when it can be read and its
+/// opening is on record.
+pub(crate) fn keep(
+    opening: Opening,
+    claim: Claim,
+    mut recorder: Recorder,
+    caller: &Task,
+    ready: impl FnOnce(&Path) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let (event, events) = channel();
+    let begun = begin(opening, &claim, &mut recorder, caller);
+    let (started, opening) = match begun {
+        Ok(begun) => begun,
+        Err(failure) => {
+            recorder.not_opened(caller, "Cannot serve the device");
+            recorder.close()?;
+            return Err(failure);
+        }
+    };
+    let Running { mut child, control, reports } = started;
+    let status = opening.status(claim.device(), recorder.trail(), child.id());
+    let noted = recorder
+        .settle()
+        .and_then(|()| claim.note(&status).map_err(|e| cannot("note the state of the device", e)))
+        .and_then(|()| claim.listen())
+        .and_then(|listener| Ok((listener, watch_signals(event.clone())?)));
+    let (listener, ()) = match noted {
+        Ok(noted) => noted,
+        Err(failure) => return Err(abandon(failure, child)),
+    };
+    let shared = Arc::new(Shared { status: Mutex::new(status), control: Mutex::new(control) });
+    let reports = {
+        let (shared, event) = (Arc::clone(&shared), event.clone());
+        std::thread::spawn(move || {
+            let recorder = note_reports(&reports, recorder, &opening, &shared);
+            // The main thread is there as long as the process.
+            let _ = event.send(Event::VolumeGone);
+            recorder
+        })
+    };
+    {
+        let shared = Arc::clone(&shared);
+        std::thread::spawn(move || answer_all(&listener, &shared, &event));
+    }
+    if let Err(failure) = ready(claim.device()) {
+        return Err(abandon(failure, child));
+    }
+    let end = wait_for_end(&claim, &events, &mut child, &shared);
+    finish(end, child, reports, claim, &shared)
+}
+
+/// Nobody has been told of the device yet, so nobody will miss it.
+fn abandon(failure: Failure, mut child: Child) -> Failure {
+    let _ = child.kill();
+    let _ = child.wait();
+    failure
+}
+
+struct Shared {
+    status: Mutex<Status>,
+    /// To the volume, one question at a time.
+    control: Mutex<Channel>,
+}
+
+impl Shared {
+    fn status(&self) -> std::sync::MutexGuard<'_, Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Brings the counts of the status up to date.
+    fn count(&self) {
+        if let Some(counts) = self.ask_volume() {
+            self.status().counts = Some(counts);
+        }
+    }
+
+    fn ask_volume(&self) -> Option<Counts> {
+        let control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        control.send(b"?", &[]).ok()?;
+        let mut buf = [0; 4096];
+        match control.recv(&mut buf, Some(Duration::from_secs(2))).ok()? {
+            Received::Message { len, .. } => serde_json::from_slice(&buf[..len]).ok(),
+            Received::Closed | Received::TimedOut => None,
+        }
+    }
+}
+
+/// A volume that serves.
+struct Running {
+    child: Child,
+    control: Channel,
+    reports: Channel,
+}
+
+/// Mounts and starts the volume, and hands the opening in.
+fn begin(
+    opening: Opening,
+    claim: &Claim,
+    recorder: &mut Recorder,
+    caller: &Task,
+) -> Result<(Running, Opening), Failure> {
+    claim.make_mount_point()?;
+    let others = rustix::process::geteuid().is_root();
+    let connection = host::mount::attach(claim.device(), host::mount::Options { others })
+        .map_err(not_mounted)?;
+    let number = host::mount::device_number(claim.device())
+        .map_err(|error| cannot("tell the number of the mount", error))?
+        .ok_or_else(|| Failure::new(Kind::Io, "the mount is gone before it was used"))?;
+    recorder.serve_as(number);
+    let running = start_volume(&opening, connection.as_fd())?;
+    recorder.opened(caller, |body| opening.facts(body, claim.device()));
+    Ok((running, opening))
+}
+
+fn not_mounted(error: MountError) -> Failure {
+    let remedy = error.remedy();
+    let failure = Failure::new(Kind::Environment, "cannot mount the device").because(error);
+    match remedy {
+        Some(remedy) => failure.hint(remedy),
+        None => failure,
+    }
+}
+
+fn start_volume(opening: &Opening, connection: BorrowedFd<'_>) -> Result<Running, Failure> {
+    let failed = |error| cannot("start the volume", error);
+    let (control, theirs) = Channel::pair().map_err(failed)?;
+    let (reports, their_reports) = Channel::pair().map_err(failed)?;
+    let child = Command::new("/proc/self/exe")
+        .args(["serve-volume", &std::process::id().to_string()])
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(failed)?;
+    let mut child = Unstarted(Some(child));
+    let mut descriptors = vec![
+        connection,
+        their_reports.as_fd(),
+        opening.data.file.as_fd(),
+        opening.hash.file.as_fd(),
+    ];
+    if let Some((source, _)) = &opening.fec {
+        descriptors.push(source.file.as_fd());
+    }
+    let setup = serde_json::to_vec(&opening.setup()).map_err(|e| failed(e.into()))?;
+    control.send(&setup, &descriptors).map_err(failed)?;
+    let mut buf = vec![0; wire::LONGEST];
+    let received = control.recv(&mut buf, Some(Duration::from_secs(30))).map_err(failed)?;
+    let started = match received {
+        Received::Message { len, .. } => serde_json::from_slice(&buf[..len]).ok(),
+        Received::Closed | Received::TimedOut => None,
+    };
+    match started {
+        Some(Started::Ready) => {}
+        Some(Started::Failed(why)) => {
+            return Err(Failure::new(Kind::Unusable, "the volume cannot be served").because(why));
+        }
+        None => return Err(Failure::new(Kind::Io, "the volume did not start")),
+    }
+    let child = child.0.take().ok_or_else(|| Failure::new(Kind::Io, "the volume is gone"))?;
+    Ok(Running { child, control, reports })
+}
+
+/// A volume that is killed unless it has started.
+struct Unstarted(Option<Child>);
+
+impl Drop for Unstarted {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn watch_signals(event: Sender<Event>) -> Result<(), Failure> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])
+        .map_err(|error| cannot("watch for signals", error))?;
+    std::thread::spawn(move || {
+        for signal in signals.forever() {
+            if signal != SIGHUP && event.send(Event::Signal).is_err() {
+                break;
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Notes what the volume reports, until it is gone; each is answered as soon as it is handed in, or
+/// where a command is to run, when the record is durable and the command has been started.
+fn note_reports(
+    reports: &Channel,
+    mut recorder: Recorder,
+    opening: &Opening,
+    shared: &Shared,
+) -> Recorder {
+    let files = opening.files();
+    let mut buf = vec![0; wire::LONGEST];
+    let mut command = opening.on_corruption.command();
+    loop {
+        let len = match reports.recv(&mut buf, None) {
+            Ok(Received::Message { len, .. }) => len,
+            Ok(Received::TimedOut) => continue,
+            Ok(Received::Closed) | Err(_) => return recorder,
+        };
+        match serde_json::from_slice::<Report>(&buf[..len]) {
+            Ok(report) => {
+                let violation = note(&report, &mut recorder, opening, &files, shared);
+                if violation && let Some(argv) = command.take() {
+                    // Without a durable record the host must not go down.
+                    if recorder.settle().is_ok() {
+                        run(argv);
+                    } else {
+                        command = Some(argv);
+                    }
+                }
+            }
+            Err(_) => recorder.nonsense(),
+        }
+        // A volume that cannot take the answer is gone.
+        let _ = reports.send(b"+", &[]);
+    }
+}
+
+/// Whether it was a violation that no reader gets data for.
+fn note(
+    report: &Report,
+    recorder: &mut Recorder,
+    opening: &Opening,
+    files: &Files,
+    shared: &Shared,
+) -> bool {
+    let layout = &opening.layout;
+    let seen = host::process::facts(report.tid).map(|facts| facts.task);
+    let reader = |answer: &str| recorder::reader(report, seen, answer);
+    match &report.what {
+        What::Violation { block, found, saturated, delivered } => {
+            let Some(finding) = found.finding(layout).filter(|_| *block < layout.data_blocks())
+            else {
+                recorder.nonsense();
+                return false;
+            };
+            let refused = Refused { block: DataBlock(*block), finding, saturated: *saturated };
+            let reader = reader(if *delivered { "data" } else { "EIO" });
+            let event = recorder.violation(&refused, layout, files, &reader);
+            let mut status = shared.status();
+            status.corrupted = true;
+            status.last_violation = Some(LastViolation {
+                time: clock::now().realtime_ns / 1_000_000_000,
+                event,
+                reader: String::from_utf8_lossy(reader.as_bytes()).into_owned(),
+            });
+            !*delivered
+        }
+        What::Corrected { found, errors } => {
+            match found.finding(layout) {
+                Some(finding) => {
+                    recorder.corrected(&finding, *errors, layout, files, &reader("data"));
+                }
+                None => recorder.nonsense(),
+            }
+            false
+        }
+        What::Io { role, offset, errno } => {
+            recorder.unreadable(*role, *offset, *errno, files, &reader("EIO"));
+            false
+        }
+    }
+}
+
+fn run(argv: &[String]) {
+    let Some((program, args)) = argv.split_first() else { return };
+    let command = Command::new(program).args(args).stdin(Stdio::null()).spawn();
+    match command {
+        Ok(mut child) => {
+            std::thread::spawn(move || child.wait());
+        }
+        Err(error) => eprintln!("veritrail: cannot run {program}: {error}"),
+    }
+}
+
+/// Answers whoever asks, one after the other: only the owner and root can.
+fn answer_all(listener: &UnixListener, shared: &Shared, event: &Sender<Event>) {
+    for stream in listener.incoming() {
+        let Ok(stream) = stream else {
+            // No descriptor is left; there may be one in a moment.
+            std::thread::sleep(Duration::from_millis(10));
+            continue;
+        };
+        let Ok((question, pid)) = control::listen(&stream) else { continue };
+        match question {
+            Question::Status => {
+                shared.count();
+                answer(&stream, &Answer::Status(Box::new(shared.status().clone())));
+            }
+            Question::CancelDeferred => {
+                // The main thread is there as long as the process, and answers.
+                let _ = event.send(Event::Cancel { stream });
+            }
+            Question::Close | Question::CloseDeferred => match host::process::facts(pid) {
+                Ok(caller) => {
+                    let deferred = question == Question::CloseDeferred;
+                    let _ = event.send(Event::Close { deferred, caller: caller.task, stream });
+                }
+                Err(error) => {
+                    answer(&stream, &Answer::Failed(format!("cannot see who asks: {error}")));
+                }
+            },
+        }
+    }
+}
+
+fn answer(stream: &UnixStream, answer: &Answer) {
+    // Whoever asked may have gone.
+    let _ = control::say(stream, answer);
+}
+
+/// How often to look whether the last user of a device has gone.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How long users of a device have to go when its server is told to.
+const GRACE: Duration = Duration::from_secs(5);
+
+fn wait_for_end(
+    claim: &Claim,
+    events: &Receiver<Event>,
+    child: &mut Child,
+    shared: &Shared,
+) -> End {
+    let mut deferred: Option<Task> = None;
+    let mut signalled: Option<Instant> = None;
+    loop {
+        let waiting = deferred.is_some() || signalled.is_some();
+        let next = if waiting {
+            events.recv_timeout(LOOK)
+        } else {
+            events.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        };
+        match next {
+            Ok(Event::Close { deferred: later, caller, stream }) => {
+                shared.count();
+                match detach(claim) {
+                    Ok(()) => return End::Unmounted(Asked::By(caller, Some(stream))),
+                    Err(MountError::Busy(_)) if later => {
+                        shared.status().state = State::Deferred;
+                        deferred = Some(caller);
+                        answer(&stream, &Answer::Deferred);
+                    }
+                    Err(MountError::Busy(_)) => answer(&stream, &Answer::Busy),
+                    Err(error) => answer(&stream, &Answer::Failed(error.to_string())),
+                }
+            }
+            Ok(Event::Cancel { stream }) => {
+                shared.status().state = State::Active;
+                deferred = None;
+                answer(&stream, &Answer::Cancelled);
+            }
+            Ok(Event::Signal) => signalled = signalled.or(Some(Instant::now())),
+            Ok(Event::VolumeGone) => {
+                return match host::mount::is_mounted(claim.device()) {
+                    Ok(false) => End::Unmounted(Asked::Nobody),
+                    _ => End::Died(how_it_ended(child)),
+                };
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return End::Died("it hangs".into()),
+        }
+        if deferred.is_some() || signalled.is_some() {
+            shared.count();
+            if detach(claim).is_ok() {
+                return End::Unmounted(
+                    deferred.map_or(Asked::Nobody, |task| Asked::By(task, None)),
+                );
+            }
+        }
+        if signalled.is_some_and(|since| since.elapsed() > GRACE) {
+            // Told to end, whoever still reads.
+            let _ = host::mount::detach(claim.device(), Detach::Lazy);
+            return End::Unmounted(Asked::Nobody);
+        }
+    }
+}
+
+fn detach(claim: &Claim) -> Result<(), MountError> {
+    match host::mount::detach(claim.device(), Detach::Now) {
+        Err(MountError::NotMounted(_)) => Ok(()),
+        done => done,
+    }
+}
+
+fn how_it_ended(child: &mut Child) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match wait_at_most(child, Duration::from_secs(2)) {
+        Some(status) => match (status.signal(), status.code()) {
+            (Some(signal), _) => format!("killed by signal {signal}"),
+            (None, code) => format!("ended with status {}", code.unwrap_or(-1)),
+        },
+        None => "it hangs".into(),
+    }
+}
+
+fn wait_at_most(child: &mut Child, limit: Duration) -> Option<std::process::ExitStatus> {
+    let end = Instant::now() + limit;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status),
+            Ok(None) if Instant::now() < end => std::thread::sleep(Duration::from_millis(2)),
+            _ => return None,
+        }
+    }
+}
+
+/// The last records, and nothing left behind.
+fn finish(
+    end: End,
+    mut child: Child,
+    reports: JoinHandle<Recorder>,
+    claim: Claim,
+    shared: &Shared,
+) -> Result<(), Failure> {
+    if wait_at_most(&mut child, GRACE).is_none() {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    let myself = host::process::facts(std::process::id())
+        .map(|facts| facts.task)
+        .map_err(|error| cannot("see myself in /proc", error))?;
+    let mut recorder = reports
+        .join()
+        .map_err(|_| Failure::new(Kind::Io, "the thread that records has panicked"))?;
+    match end {
+        End::Unmounted(asked) => {
+            let (caller, stream) = match asked {
+                Asked::By(caller, stream) => (caller, stream),
+                Asked::Nobody => (myself, None),
+            };
+            recorder.closed(&caller, shared.status().counts);
+            let done = recorder.close().and_then(|()| claim.give_back());
+            if let Some(stream) = stream {
+                let said = match &done {
+                    Ok(()) => Answer::Closed,
+                    Err(failure) => Answer::Failed(failure.to_string()),
+                };
+                answer(&stream, &said);
+            }
+            done
+        }
+        End::Died(reason) => {
+            recorder.failed(&myself, &reason);
+            {
+                let mut status = shared.status();
+                status.state = State::Dead;
+                status.ended = Some(reason.clone());
+                claim.note(&status).map_err(|e| cannot("note the state of the device", e))?;
+            }
+            claim.leave();
+            recorder.close()?;
+            Err(Failure::new(Kind::Io, format!("the server of the device: {reason}")))
+        }
+    }
+}
+
+fn cannot(what: &str, error: io::Error) -> Failure {
+    Failure::new(Kind::Io, format!("cannot {what}")).because(error)
+}

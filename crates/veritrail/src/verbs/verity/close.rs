@@ -1,0 +1,84 @@
+//! `veritrail verity close`
+
+use std::io;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::open::record_left_behind;
+use crate::outcome::{Failure, Kind, Outcome};
+use crate::served::control::{self, Answer, Question};
+use crate::served::{Directory, Name};
+
+/// End a served device
+///
+/// Returns when the device is gone and every record of it is durable. A device that somebody uses is
+/// not closed, unless --deferred says to do so when its last user has gone. What a server that was
+/// killed has left is cleared away.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:
+  veritrail verity close root
+  veritrail verity close root --deferred",
+    disable_help_flag = true,
+    args_override_self = true
+)]
+pub(crate) struct CloseArgs {
+    /// Name of the device
+    #[arg(value_name = "name", value_parser = Name::parse)]
+    name: Name,
+    /// Close the device as soon as nobody uses it any more
+    #[arg(long)]
+    deferred: bool,
+    /// Do not close it after all
+    #[arg(long, conflicts_with = "deferred")]
+    cancel_deferred: bool,
+    /// Look below this directory instead of /run/veritrail (not in veritysetup)
+    #[arg(long, value_name = "DIR")]
+    run_dir: Option<PathBuf>,
+}
+
+pub(super) fn run(args: &CloseArgs) -> Result<Outcome, Failure> {
+    let name = args.name.as_str();
+    let directory = Directory::locate(args.run_dir.as_deref())?;
+    let question = match (args.deferred, args.cancel_deferred) {
+        (_, true) => Question::CancelDeferred,
+        (true, false) => Question::CloseDeferred,
+        (false, false) => Question::Close,
+    };
+    let failed = |error: io::Error| {
+        Failure::new(Kind::Io, format!("cannot ask the server of {name}")).because(error)
+    };
+    let Some(stream) = directory.connect(&args.name).map_err(failed)? else {
+        let left = directory.left(&args.name);
+        let claim = directory.claim_dead(&args.name)?.ok_or_else(|| not_active(name))?;
+        if let Some(left) = left.filter(|left| left.ended.is_none()) {
+            record_left_behind(&left, &args.name)?;
+        }
+        claim.give_back()?;
+        eprintln!("veritrail: the server of {name} was gone; cleared what it had left");
+        return Ok(Outcome::Good);
+    };
+    match control::ask(&stream, question).map_err(failed)? {
+        Answer::Closed | Answer::Deferred | Answer::Cancelled => Ok(Outcome::Good),
+        Answer::Busy => Err(Failure::new(
+            Kind::Environment,
+            format!("Device {name} is still in use."),
+        )
+        .because(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            "a mount, a loop device or a process has it open",
+        ))
+        .hint("end them (`losetup -l`, `findmnt`, `fuser` show who), or close it with --deferred")),
+        Answer::Failed(why) => {
+            Err(Failure::new(Kind::Io, format!("cannot close {name}")).because(why))
+        }
+        Answer::Status(_) => Err(failed(io::ErrorKind::InvalidData.into())),
+    }
+}
+
+fn not_active(name: &str) -> Failure {
+    Failure::new(Kind::Usage, format!("Device {name} is not active."))
+        .because(io::Error::new(io::ErrorKind::NotFound, "nobody serves it"))
+        .hint("`veritrail verity status` lists what is served")
+}

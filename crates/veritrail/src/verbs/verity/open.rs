@@ -1,0 +1,363 @@
+//! `veritrail verity open`
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use clap::Args;
+use host::channel::{Channel, Received};
+use host::device::Identity;
+use host::sandbox::Capabilities;
+use record::task::Task;
+
+use super::device::Device;
+use super::fec::Fec;
+use super::options::{self, Options};
+use super::signature;
+use crate::config::{Config, default_trail};
+use crate::outcome::{Failure, Kind, Outcome};
+use crate::served::keeper::{self, OnCorruption, Opening, Source};
+use crate::served::wire;
+use crate::served::{Directory, Name, Recorder, Status};
+
+/// Serve a device as a file, verified at every read
+///
+/// Starts a server for the device and returns when its file can be read; the last line printed is the
+/// path of that file, which can be read, given to `losetup -r`, or mounted. A read that meets a block
+/// which is not what the root hash promises fails with EIO, and every such read is recorded in the trail
+/// with who made it. Works as root (the file appears in /run/veritrail/devices) and without
+/// ($XDG_RUNTIME_DIR/veritrail/devices). `close` ends it, `status` tells about it.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:
+  veritrail verity open root.img root root.hash 4e6969b4...2053
+  mount -o ro,loop /run/veritrail/devices/root /mnt
+  veritrail verity open root.img root root.hash --root-hash-file root.roothash --trail ./trail
+  veritrail verity open root.img root root.hash 4e6969b4...2053 --foreground",
+    disable_help_flag = true,
+    args_override_self = true
+)]
+pub(crate) struct OpenArgs {
+    /// Device with the data
+    #[arg(value_name = "data_device")]
+    data_device: PathBuf,
+    /// Name of the device: letters, digits and #+-.:=@_
+    #[arg(value_name = "name", value_parser = Name::parse)]
+    name: Name,
+    /// Device with the tree
+    #[arg(value_name = "hash_device")]
+    hash_device: PathBuf,
+    /// The root hash, unless --root-hash-file gives it
+    #[arg(value_name = "root_hash")]
+    root_hash: Option<String>,
+    /// Hand out corrupted data, and only record that
+    #[arg(long, group = "mode")]
+    ignore_corruption: bool,
+    /// Run verity.restart_command of the configuration when corruption is found and on record
+    #[arg(long, group = "mode")]
+    restart_on_corruption: bool,
+    /// Run verity.panic_command of the configuration when corruption is found and on record
+    #[arg(long, group = "mode")]
+    panic_on_corruption: bool,
+    /// Answer with zeros, unread, where the tree says that a block is zero
+    #[arg(long)]
+    ignore_zero_blocks: bool,
+    /// Verify a data block only until it was good once
+    #[arg(long)]
+    check_at_most_once: bool,
+    /// Accepted and without meaning here: there are no tasklets
+    #[arg(long, hide = true)]
+    use_tasklets: bool,
+    /// Record in this trail, made if it does not exist; the default is /var/log/veritrail, or without
+    /// root $XDG_STATE_HOME/veritrail/trail (not in veritysetup)
+    #[arg(long, value_name = "DIR")]
+    trail: Option<PathBuf>,
+    /// Read this configuration instead of /etc/veritrail/veritrail.toml (not in veritysetup)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Serve below this directory instead of /run/veritrail (not in veritysetup)
+    #[arg(long, value_name = "DIR")]
+    run_dir: Option<PathBuf>,
+    /// Let every read(2) reach the server: no page cache, no read-ahead (not in veritysetup)
+    #[arg(long)]
+    direct_io: bool,
+    /// Stay in the foreground until the device is closed (not in veritysetup)
+    #[arg(long, short)]
+    foreground: bool,
+}
+
+/// Who waits for the device.
+enum Waiting {
+    /// Another process of ours, which started this one.
+    Parent(Channel),
+    /// Whoever reads our output.
+    Terminal,
+}
+
+pub(super) fn run(
+    args: &OpenArgs,
+    options: &Options,
+    typed: &[OsString],
+    out: &mut dyn Write,
+) -> Result<Outcome, Failure> {
+    if options.keeper {
+        let parent = Channel::from_stdin().map_err(|error| {
+            Failure::new(Kind::Usage, "--keeper is for `open` itself").because(error)
+        })?;
+        // Neither the terminal's signals nor its end are for a server.
+        let _ = rustix::process::setsid();
+        // The program was started as /proc/self/exe, which tells nobody anything.
+        let _ = rustix::thread::set_name(c"veritrail");
+        serve(args, options, Waiting::Parent(parent), out)
+    } else if args.foreground {
+        serve(args, options, Waiting::Terminal, out)
+    } else {
+        launch(typed, out)
+    }
+}
+
+/// Starts the same command line as a server and waits until it is ready, or has said why not.
+fn launch(typed: &[OsString], out: &mut dyn Write) -> Result<Outcome, Failure> {
+    let failed = |error| Failure::new(Kind::Io, "cannot start the server").because(error);
+    let (ours, theirs) = Channel::pair().map_err(failed)?;
+    let (program, rest) = typed
+        .split_first()
+        .ok_or_else(|| Failure::new(Kind::Usage, "there is no command line to go on with"))?;
+    // `veritrail verity open`, but `veritysetup open`.
+    let verbs =
+        rest.iter().position(|arg| arg == "verity").filter(|at| *at == 0).map_or(0, |at| at + 1);
+    out.flush()?;
+    let mut child = Command::new("/proc/self/exe")
+        .arg0(program)
+        .args(&rest[..verbs])
+        .arg("--keeper")
+        .args(&rest[verbs..])
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        .spawn()
+        .map_err(failed)?;
+    let mut path = vec![0; 8192];
+    match ours.recv(&mut path, None).map_err(failed)? {
+        Received::Message { len, .. } => {
+            out.write_all(&path[..len])?;
+            writeln!(out)?;
+            Ok(Outcome::Good)
+        }
+        Received::Closed | Received::TimedOut => {
+            let status = child.wait().map_err(failed)?;
+            match (status.code().map(u8::try_from), status.signal()) {
+                (Some(Ok(code)), _) if code != 0 => Err(Failure::passed_on(code)),
+                (_, Some(signal)) => {
+                    Err(Failure::new(Kind::Io, format!("the server was killed by signal {signal}")))
+                }
+                _ => Err(Failure::new(Kind::Io, "the server ended before it was ready")),
+            }
+        }
+    }
+}
+
+fn serve(
+    args: &OpenArgs,
+    options: &Options,
+    waiting: Waiting,
+    out: &mut dyn Write,
+) -> Result<Outcome, Failure> {
+    // Before there is a second thread, which would keep what it has.
+    host::sandbox::keep_capabilities(KEPT)
+        .map_err(|error| Failure::new(Kind::Io, "cannot give up capabilities").because(error))?;
+    let config = Config::load(args.config.as_deref())?;
+    let on_corruption = on_corruption(args, &config)?;
+    let trail = match &args.trail {
+        Some(trail) => std::path::absolute(trail)?,
+        None => default_trail()?,
+    };
+    let caller = caller(&waiting)?;
+    let directory = Directory::locate(args.run_dir.as_deref())?;
+    let left = directory.left(&args.name);
+    let claim = directory.claim(&args.name)?;
+    let mut recorder = Recorder::open(trail, config, &args.name)?;
+    if let Some(left) = left.filter(|left| left.ended.is_none()) {
+        recorder.left_behind(left.opened);
+    }
+    let opening = match assemble(args, options, on_corruption) {
+        Ok(opening) => opening,
+        Err(Unopened { words, failure }) => {
+            recorder.not_opened(&caller, words);
+            recorder.close()?;
+            return Err(failure);
+        }
+    };
+    apart_from_ourselves(&opening, recorder.trail())?;
+    keeper::keep(opening, claim, recorder, &caller, |path| tell(waiting, path, out))?;
+    Ok(Outcome::Good)
+}
+
+/// Refuses to serve what we need ourselves: a trail (or a program) on the device that is served would
+/// be read and written through its own server.
+fn apart_from_ourselves(opening: &Opening, trail: &Path) -> Result<(), Failure> {
+    let parity = opening.fec.as_ref().map(|(source, _)| source);
+    let program = std::env::current_exe()?;
+    for source in [Some(&opening.data), Some(&opening.hash), parity].into_iter().flatten() {
+        for (what, ours) in [("the trail", trail), ("this program", program.as_path())] {
+            let on_it = match host::device::identity(&source.file)? {
+                Identity::Block { device } => host::mount::lies_on(&File::open(ours)?, device)?,
+                Identity::File { .. } => source.path.starts_with(ours),
+            };
+            if on_it {
+                let (device, ours) = (source.path.display(), ours.display());
+                return Err(Failure::new(
+                    Kind::Usage,
+                    format!("{what}, {ours}, and {device} are not apart"),
+                )
+                .hint("serve another device, or name a trail elsewhere: --trail DIR"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a keeper needs: to unmount, to see what program a reader runs, to reach a trail that is
+/// another user's, and to become that user.
+const KEPT: Capabilities = Capabilities::SYS_ADMIN
+    .union(Capabilities::SYS_PTRACE)
+    .union(Capabilities::DAC_OVERRIDE)
+    .union(Capabilities::DAC_READ_SEARCH)
+    .union(Capabilities::SETUID)
+    .union(Capabilities::SETGID);
+
+/// Who asked for the device: as with the kernel's device mapper, the process of the tool.
+fn caller(waiting: &Waiting) -> Result<Task, Failure> {
+    let pid = match waiting {
+        Waiting::Parent(_) => {
+            rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get())
+        }
+        Waiting::Terminal => rustix::process::getpid().as_raw_nonzero().get(),
+    };
+    host::process::facts(pid.unsigned_abs()).map(|facts| facts.task).map_err(|error| {
+        Failure::new(Kind::Environment, "cannot see in /proc who asks").because(error)
+    })
+}
+
+/// Says where the device is, and lets go of whoever waited.
+fn tell(waiting: Waiting, path: &Path, out: &mut dyn Write) -> Result<(), Failure> {
+    let path = path.as_os_str().as_encoded_bytes();
+    match waiting {
+        Waiting::Terminal => {
+            out.write_all(path)?;
+            writeln!(out)?;
+            out.flush()?;
+            host::notify::ready()?;
+            Ok(())
+        }
+        Waiting::Parent(parent) => {
+            let gone = |error: io::Error| {
+                Failure::new(Kind::Io, "whoever asked for the device is gone").because(error)
+            };
+            parent.send(path, &[]).map_err(gone)?;
+            // A pipe behind our standard error must not stay open as long as the device.
+            let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+            rustix::stdio::dup2_stdin(&null).map_err(io::Error::from)?;
+            rustix::stdio::dup2_stderr(&null).map_err(io::Error::from)?;
+            std::env::set_current_dir("/")?;
+            Ok(())
+        }
+    }
+}
+
+fn on_corruption(args: &OpenArgs, config: &Config) -> Result<OnCorruption, Failure> {
+    let command = |command: Option<&[String]>, option: &str, key: &str| {
+        command.map(<[String]>::to_vec).ok_or_else(|| {
+            Failure::new(Kind::Usage, format!("{option} needs a command to run")).hint(format!(
+                "say which in the configuration: [verity] {key} = [\"systemctl\", \"reboot\"]"
+            ))
+        })
+    };
+    if args.ignore_corruption {
+        Ok(OnCorruption::Ignore)
+    } else if args.restart_on_corruption {
+        command(config.restart_command(), "--restart-on-corruption", "restart_command")
+            .map(OnCorruption::Restart)
+    } else if args.panic_on_corruption {
+        command(config.panic_command(), "--panic-on-corruption", "panic_command")
+            .map(OnCorruption::Panic)
+    } else {
+        Ok(OnCorruption::Fail)
+    }
+}
+
+/// Why there is no device: in the words of the kernel's constructor, where it would have any, and
+/// in ours.
+struct Unopened {
+    words: &'static str,
+    failure: Failure,
+}
+
+fn unopened(words: &'static str) -> impl FnOnce(Failure) -> Unopened {
+    move |failure| Unopened { words, failure }
+}
+
+/// Linux 6.12 `verity_ctr`, in its order; a superblock is veritysetup's matter and has no words there.
+fn assemble(
+    args: &OpenArgs,
+    options: &Options,
+    on_corruption: OnCorruption,
+) -> Result<Opening, Unopened> {
+    let data = Device::open(&args.data_device).map_err(unopened("Data device lookup failed"))?;
+    let hash = Device::open(&args.hash_device).map_err(unopened("Hash device lookup failed"))?;
+    let image = options.image(&data, &hash).map_err(unopened("Invalid superblock"))?;
+    let root = options
+        .root(args.root_hash.as_deref(), &image.params)
+        .map_err(unopened("Invalid root digest"))?;
+    let signer = signature::check(&options.signature, &root)
+        .map_err(unopened("Root hash verification failed"))?;
+    let volume = options::volume(&data, &hash, &image, &root)
+        .map_err(unopened("Hash device offset overflow"))?;
+    let layout = volume.layout().clone();
+    options::check_place(&layout, &data, &hash).map_err(unopened("Invalid hash start"))?;
+    let fec = options
+        .fec
+        .open(Device::open, Some(&data), &hash, &layout)
+        .map_err(unopened("FEC device lookup failed"))?;
+    let fec = match fec {
+        Some(Fec { device, area, covered_end, .. }) => {
+            let (roots, offset) = (area.roots().get().into(), area.bytes().start);
+            Some((source(device)?, wire::Fec { roots, offset, covered_end }))
+        }
+        None => None,
+    };
+    Ok(Opening {
+        name: args.name.clone(),
+        layout,
+        data: source(data)?,
+        hash: source(hash)?,
+        fec,
+        params: image.params,
+        area: image.area,
+        root,
+        signed_by: signer.map(|trusted| trusted.signer.subject.clone()),
+        on_corruption,
+        ignore_zero_blocks: args.ignore_zero_blocks,
+        check_at_most_once: args.check_at_most_once,
+        direct_io: args.direct_io,
+        threads: options.threads().get().clamp(2, 16),
+    })
+}
+
+fn source(device: Device) -> Result<Source, Unopened> {
+    let (file, path) = device.into_parts();
+    match std::path::absolute(&path) {
+        Ok(path) => Ok(Source { file, path }),
+        Err(error) => Err(unopened("Data device lookup failed")(error.into())),
+    }
+}
+
+/// Says in its trail that the server of a device was killed.
+pub(super) fn record_left_behind(left: &Status, name: &Name) -> Result<(), Failure> {
+    let mut recorder = Recorder::open(PathBuf::from(&left.trail), Config::load(None)?, name)?;
+    recorder.left_behind(left.opened);
+    recorder.close()
+}
