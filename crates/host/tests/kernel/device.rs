@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 
 use host::device::{Identity, backing_of_loop, identity};
+use host::mount::lies_on;
 
 use crate::files::Loop;
 use crate::serving::runs;
@@ -22,6 +23,8 @@ fn a_file_is_known_by_its_place() {
     let device = (rustix::fs::major(stat.dev()), rustix::fs::minor(stat.dev()));
     assert_eq!(of("one"), Identity::File { device, inode: stat.ino() });
     assert_eq!(backing_of_loop(device).unwrap(), None);
+    assert!(lies_on(&File::open(&other).unwrap(), device).unwrap());
+    assert!(!lies_on(&File::open("/proc/self/status").unwrap(), device).unwrap());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -12,9 +12,11 @@ use host::mount::{
     Detach, MountError, Options, State, attach, detach, device_number, is_mounted, state,
 };
 use rustix::io::Errno;
+use rustix::process::{Pid, Signal};
 
 use crate::serving::{
-    BLOCK, Device, FAILS, FAILS_WITH_EILSEQ, PANICS, SLOW, Served, pattern_range, runs, start,
+    BLOCK, Device, FAILS, FAILS_WITH_EILSEQ, NAMES_READER, PANICS, SLOW, Served, pattern_range,
+    runs, start,
 };
 use crate::spawn::{spawn, word};
 
@@ -23,7 +25,8 @@ fn errno(error: &std::io::Error) -> Option<Errno> {
 }
 
 /// A size that reaches none of the blocks that fail.
-const GOOD: Device<'static> = Device { direct_io: false, image: None, size: 90 * BLOCK + 777 };
+const GOOD: Device<'static> =
+    Device { direct_io: false, image: None, size: 90 * BLOCK + 777, mode: 0o444 };
 
 const PAGE: usize = 4096;
 
@@ -235,6 +238,125 @@ fn a_mount_in_use_is_busy_and_leaves_lazily() {
     assert!(bytes[..] == pattern_range(70_000, 100));
     drop(file);
     assert_eq!(served.word(), "unmounted");
+}
+
+#[test]
+fn a_reader_is_known_by_its_thread() {
+    if !runs("a_reader_is_known_by_its_thread", &["setpriv", "dd"]) {
+        return;
+    }
+    for direct_io in [true, false] {
+        let served = Served::new(Device { direct_io, ..Device::default() });
+        let point = served.point.clone();
+        let thread = std::thread::spawn(move || {
+            let file = File::open(point).unwrap();
+            let mut name = [0; 12];
+            file.read_exact_at(&mut name, NAMES_READER * BLOCK).unwrap();
+            (rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned(), name)
+        });
+        let (tid, name) = thread.join().unwrap();
+        assert_eq!(name, named(tid, 0, 0), "direct {direct_io}");
+    }
+    let served = Served::new(Device { direct_io: true, ..Device::default() });
+    // The folder is root's alone, so the file comes open.
+    let other = Command::new("setpriv")
+        .args(["--reuid=1234", "--regid=4321", "--clear-groups", "dd", "bs=4096", "count=1"])
+        .args([&format!("skip={NAMES_READER}"), "status=none"])
+        .stdin(File::open(&served.point).unwrap())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let tid = other.id();
+    let output = other.wait_with_output().unwrap();
+    assert_eq!(output.stdout[..12], named(tid, 1234, 4321));
+}
+
+fn named(tid: u32, uid: u32, gid: u32) -> [u8; 12] {
+    let bytes: Vec<u8> = [tid, uid, gid].into_iter().flat_map(u32::to_le_bytes).collect();
+    bytes.try_into().unwrap()
+}
+
+#[test]
+fn a_program_runs_from_the_device() {
+    if !runs("a_program_runs_from_the_device", &["echo"]) {
+        return;
+    }
+    // Its pages are mapped, not read.
+    let program = fs::canonicalize("/bin/echo").unwrap();
+    for direct_io in [false, true] {
+        let device = Device { direct_io, image: Some(&program), mode: 0o555, ..GOOD };
+        let served = Served::new(device);
+        let output = Command::new(&served.point).arg("mapped").output().unwrap();
+        assert_eq!(output.stdout, b"mapped\n", "direct {direct_io}: {output:?}");
+    }
+}
+
+#[test]
+fn the_kernel_checks_the_mode() {
+    if !runs("the_kernel_checks_the_mode", &["setpriv", "cat"]) {
+        return;
+    }
+    for (mode, may) in [(0o400, false), (0o444, true)] {
+        let served = Served::new(Device { mode, ..GOOD });
+        let folder = served.point.parent().unwrap();
+        fs::set_permissions(folder, PermissionsExt::from_mode(0o755)).unwrap();
+        let output = Command::new("setpriv")
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "cat"])
+            .arg(&served.point)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.success(), may, "{mode:o}");
+        assert_eq!(output.stdout.len(), if may { whole() } else { 0 });
+    }
+}
+
+#[test]
+fn a_server_that_stands_still_is_not_dead() {
+    if !runs("a_server_that_stands_still_is_not_dead", &[]) {
+        return;
+    }
+    let served = Served::new(GOOD);
+    let server = Pid::from_child(&served.server);
+    rustix::process::kill_process(server, Signal::STOP).unwrap();
+    let start = Instant::now();
+    let found = state(&served.point).unwrap();
+    let number = device_number(&served.point).unwrap();
+    let took = start.elapsed();
+    rustix::process::kill_process(server, Signal::CONT).unwrap();
+    assert_eq!(found, State::Mounted);
+    assert!(number.is_some() && took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(fs::read(&served.point).unwrap().len(), whole());
+}
+
+#[test]
+fn a_hundred_devices_leave_nothing_behind() {
+    if !runs("a_hundred_devices_leave_nothing_behind", &[]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let point = folder.path().join("device");
+    fs::write(&point, "").unwrap();
+    let open = || fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = open();
+    for round in 0..100 {
+        let connection = attach(&point, Options { others: true }).unwrap();
+        if round % 10 == 0 {
+            let (mut server, channel) = spawn("server", &[]);
+            start(&channel, connection, GOOD);
+            let mut byte = [0];
+            File::open(&point).unwrap().read_exact(&mut byte).unwrap();
+            detach(&point, Detach::Now).unwrap();
+            assert_eq!(word(&channel), "unmounted");
+            assert!(server.wait().unwrap().success());
+        } else {
+            // Never served at all.
+            detach(&point, Detach::Now).unwrap();
+            drop(connection);
+        }
+        assert!(!is_mounted(&point).unwrap());
+    }
+    // Other tests have files open meanwhile.
+    assert!(open() < before + 50);
 }
 
 #[test]

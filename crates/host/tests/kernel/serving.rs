@@ -22,6 +22,8 @@ pub(crate) const FAILS: u64 = 100;
 pub(crate) const FAILS_WITH_EILSEQ: u64 = 200;
 pub(crate) const PANICS: u64 = 300;
 pub(crate) const SLOW: u64 = 400;
+/// Names its reader: thread, user and group, each four bytes.
+pub(crate) const NAMES_READER: u64 = 500;
 
 /// Byte `at` of the pattern: no period that a block, page or request could hide.
 pub(crate) fn pattern(at: u64) -> u8 {
@@ -36,7 +38,7 @@ pub(crate) fn pattern_range(from: u64, len: usize) -> Vec<u8> {
 struct Pattern;
 
 impl Content for Pattern {
-    fn read(&self, _: Reader, offset: u64, buf: &mut [u8]) -> Result<(), Errno> {
+    fn read(&self, reader: Reader, offset: u64, buf: &mut [u8]) -> Result<(), Errno> {
         let blocks = offset / BLOCK..=(offset + buf.len() as u64 - 1) / BLOCK;
         if blocks.contains(&FAILS) {
             return Err(Errno::IO);
@@ -48,8 +50,15 @@ impl Content for Pattern {
         if blocks.contains(&SLOW) {
             thread::sleep(Duration::from_secs(3));
         }
-        for (at, byte) in (offset..).zip(buf) {
+        for (at, byte) in (offset..).zip(&mut *buf) {
             *byte = pattern(at);
+        }
+        if offset == NAMES_READER * BLOCK {
+            let Reader { tid, uid, gid } = reader;
+            let name = [tid, uid, gid].into_iter().flat_map(u32::to_le_bytes);
+            for (byte, named) in buf.iter_mut().zip(name) {
+                *byte = named;
+            }
         }
         Ok(())
     }
@@ -64,17 +73,18 @@ impl Content for Image {
     }
 }
 
-/// `DIRECT SIZE` and the connection, then perhaps an image: what the server is sent.
+/// `DIRECT MODE SIZE` and the connection, then perhaps an image: what the server is sent.
 pub(crate) fn be_server(channel: &Channel) {
     let mut buf = [0; 64];
     let Received::Message { len, fds } = channel.recv(&mut buf, None).unwrap() else { return };
     let words = str::from_utf8(&buf[..len]).unwrap();
-    let (direct_io, size) = words.split_once(' ').unwrap();
+    let [direct_io, mode, size] =
+        <[&str; 3]>::try_from(words.split(' ').collect::<Vec<_>>()).unwrap();
     let mut fds = fds.into_iter();
     let connection = fds.next().unwrap();
     let attributes = Attributes {
         size: size.parse().unwrap(),
-        mode: 0o444,
+        mode: mode.parse().unwrap(),
         uid: 0,
         gid: 0,
         block_size: 4096,
@@ -99,11 +109,12 @@ pub(crate) struct Device<'a> {
     pub(crate) image: Option<&'a Path>,
     /// Size of the pattern, without an image.
     pub(crate) size: u64,
+    pub(crate) mode: u32,
 }
 
 impl Default for Device<'_> {
     fn default() -> Self {
-        Self { direct_io: false, image: None, size: 1000 * BLOCK + 777 }
+        Self { direct_io: false, image: None, size: 1000 * BLOCK + 777, mode: 0o444 }
     }
 }
 
@@ -147,7 +158,7 @@ pub(crate) fn start(channel: &Channel, connection: OwnedFd, device: Device<'_>) 
     let how = if device.direct_io { "direct" } else { "cached" };
     let mut fds = vec![connection.as_fd()];
     fds.extend(image.as_ref().map(AsFd::as_fd));
-    channel.send(format!("{how} {size}").as_bytes(), &fds).unwrap();
+    channel.send(format!("{how} {} {size}", device.mode).as_bytes(), &fds).unwrap();
     drop(connection);
     word(channel)
 }
