@@ -94,12 +94,15 @@ fn loop_mounts(test: &str, fs_type: &str, image: &Image) {
         let served = Served::new(device);
         let Some(block) = Loop::over(test, &served.point) else { return };
         let mounted = Mounted { point: tempfile::tempdir().unwrap() };
-        let status = Command::new("timeout")
+        let output = Command::new("timeout")
             .args(["30", "mount", "-t", fs_type, "-o", "ro"])
             .args([&block.path, mounted.point.path()])
-            .status()
+            .output()
             .unwrap();
-        assert!(status.success(), "{status}");
+        if String::from_utf8_lossy(&output.stderr).contains("unknown filesystem type") {
+            return eprintln!("SKIPPED: {test}: this kernel has no {fs_type}");
+        }
+        assert!(output.status.success(), "{output:?}");
         image.is_under(mounted.point.path());
         // In the order of their making: the file system, the loop, the served file.
         unmount(mounted.point.path(), Detach::Now).unwrap();

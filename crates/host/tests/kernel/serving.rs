@@ -175,8 +175,10 @@ impl Drop for Served {
 pub(crate) fn runs(test: &str, tools: &[&str]) -> bool {
     let reason = if !rustix::process::geteuid().is_root() {
         "needs root".to_owned()
-    } else if !Path::new("/dev/fuse").exists() {
-        "no /dev/fuse".to_owned()
+    } else if !may_mount() {
+        "needs CAP_SYS_ADMIN".to_owned()
+    } else if let Err(error) = File::options().read(true).write(true).open("/dev/fuse") {
+        format!("/dev/fuse: {error}")
     } else if let Some(tool) = tools.iter().find(|tool| !installed(tool)) {
         format!("no {tool}")
     } else {
@@ -184,6 +186,11 @@ pub(crate) fn runs(test: &str, tools: &[&str]) -> bool {
     };
     eprintln!("SKIPPED: {test}: {reason}");
     false
+}
+
+fn may_mount() -> bool {
+    let now = rustix::thread::capabilities(None);
+    now.is_ok_and(|now| now.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN))
 }
 
 fn installed(tool: &str) -> bool {
