@@ -8,6 +8,7 @@ pub mod seeds;
 
 use std::time::Duration;
 
+use ::signature::{Certificate, Message, SigningKey, Time, Verdict};
 use block::verity::{HashArea, Layout, Superblock};
 use host::mountinfo::{MountEntry, entries};
 use host::process::{Stat, Status};
@@ -35,6 +36,8 @@ pub const ALL: &[Target] = &[
     ("leaf", leaf),
     ("mountinfo", mountinfo),
     ("process", process),
+    ("signature", signature),
+    ("certificate", certificate),
 ];
 
 /// A log: a line is its prefix and its payload, its fields end, and every record that goes into
@@ -230,4 +233,42 @@ fn stat_text(stat: &Stat<'_>) -> Vec<u8> {
         terminal.cast_signed()
     );
     [b"7 (", comm, tail.as_bytes()].concat()
+}
+
+/// A signature that the golden certificates vouch for is one of the golden contents, signed by one of
+/// them: nothing else leads there.
+pub fn signature(bytes: &[u8]) {
+    let Ok(message) = Message::parse(bytes) else { return };
+    // 2026-12-01, when the golden certificates are valid.
+    let at = Time(1_796_083_200);
+    let contents = match message.content() {
+        Some(content) => vec![content],
+        None => vec![seeds::ROOT_HASH, b"other"],
+    };
+    for content in contents {
+        let verdict = match message.content() {
+            Some(_) => message.check_attached(seeds::keyring(), at),
+            None => message.check_detached(content, seeds::keyring(), at),
+        };
+        if let Ok(Verdict::Trusted(trusted)) = verdict {
+            assert!(seeds::signed_contents().contains(&content), "forged: {trusted}");
+            let mut certificates = seeds::keyring().certificates().iter();
+            assert!(certificates.any(|certificate| certificate.facts() == trusted.signer));
+        }
+    }
+}
+
+/// A certificate is its bytes again, and its names can be printed. A key file never panics.
+pub fn certificate(bytes: &[u8]) {
+    if let Ok(certificate) = Certificate::from_der(bytes) {
+        assert_eq!(certificate.as_der(), bytes);
+    }
+    for certificate in Certificate::from_file(bytes).into_iter().flatten() {
+        let facts = certificate.facts();
+        assert!(!facts.subject.chars().chain(facts.issuer.chars()).any(char::is_control));
+        assert_eq!(Certificate::from_der(certificate.as_der()), Ok(certificate));
+    }
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = SigningKey::from_pem(text);
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use block::verity::{BlockSize, HashName, HashType, Params, Salt, Superblock};
 use record::units::LeafIndex;
+use signature::{Certificate, Keyring, Message};
 use trail::door::{Frame, pack};
 use trail::{
     Class, Disk, Entry, Field, Lines, Origin, Own, Reader, SecretKey, Stamp, Ticket, Writer,
@@ -42,8 +43,66 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "leaf" => trail().leaves.clone(),
         "mountinfo" => vec![MOUNTINFO.to_vec()],
         "process" => vec![STAT.to_vec(), STATUS.to_vec()],
+        "signature" => SIGNATURES.iter().map(|bytes| bytes.to_vec()).collect(),
+        "certificate" => CERTIFICATES
+            .iter()
+            .map(|bytes| bytes.to_vec())
+            .chain(keyring().certificates().iter().map(|one| one.as_der().to_vec()))
+            .chain([KEY.to_vec()])
+            .collect(),
         _ => Vec::new(),
     }
+}
+
+/// The root hash that the first of the golden signatures is over.
+pub const ROOT_HASH: &[u8] = b"a8f55e2d0f00c51dbe2c909296784c81633d184829b19980e2bd1d4270963f15";
+
+const SIGNATURES: [&[u8]; 8] = [
+    include_bytes!("../../tests/golden/devices/v-sha256.p7s"),
+    include_bytes!("../../tests/golden/signed/cms.p7b"),
+    include_bytes!("../../tests/golden/signed/v100.p7b"),
+    include_bytes!("../../tests/golden/signed/other.p7b"),
+    include_bytes!("../../tests/golden/signed/detached.p7b"),
+    include_bytes!("../../tests/golden/signed/withattrs.p7b"),
+    include_bytes!("../../tests/golden/signed/wrongkey.p7b"),
+    include_bytes!("../../tests/golden/signed/m4097.sha512.sig"),
+];
+
+const CERTIFICATES: [&[u8]; 3] = [
+    include_bytes!("../../tests/golden/devices/v-sha256.p7s.cert.pem"),
+    include_bytes!("../../tests/golden/signed/trusted.crt"),
+    include_bytes!("../../tests/golden/signed/other.crt"),
+];
+
+/// A private key of nobody's, on P-256.
+const KEY: &[u8] = b"-----BEGIN EC PRIVATE KEY-----
+MHcCAQEEIClUBi0/D+ExjRyjjlb4EjzQZ6zKDO8z0Wq3d7SIb+K4oAoGCCqGSM49
+AwEHoUQDQgAE5Voy4jd7VJR8lhBTFbAkydKu5UgJYYM5AztuWLdWiNd+08qmofsl
+Wn3AgVFUbdNHpdRlcGtXxJxg+zKxAFihkw==
+-----END EC PRIVATE KEY-----
+";
+
+/// The golden certificates, trusted.
+pub fn keyring() -> &'static Keyring {
+    static KEYRING: OnceLock<Keyring> = OnceLock::new();
+    KEYRING.get_or_init(|| {
+        let mut keyring = Keyring::new();
+        for file in CERTIFICATES {
+            for certificate in Certificate::from_file(file).expect("a golden certificate") {
+                keyring.add(certificate).expect("a keyring has room for three");
+            }
+        }
+        keyring
+    })
+}
+
+/// What the golden certificates signed.
+pub fn signed_contents() -> &'static [&'static [u8]] {
+    static CONTENTS: OnceLock<Vec<&'static [u8]>> = OnceLock::new();
+    CONTENTS.get_or_init(|| {
+        let messages = SIGNATURES.iter().filter_map(|bytes| Message::parse(bytes).ok());
+        messages.filter_map(|message| message.content()).chain([ROOT_HASH]).collect()
+    })
 }
 
 /// The key that signed the seeds.
