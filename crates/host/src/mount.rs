@@ -127,6 +127,12 @@ impl MountError {
             Self::Busy(_) => {
                 Some("end what uses it (fuser -vm PATH, losetup -l), or detach lazily")
             }
+            Self::Io { call: "mount" | "umount2", .. } if self.is_refusal() => {
+                Some("run with CAP_SYS_ADMIN (root has it, in a container only a privileged one)")
+            }
+            Self::NoFuse(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Some("let this process open /dev/fuse (its mode, or the container's device list)")
+            }
             Self::NoFuse(_) => {
                 Some("load the module (modprobe fuse), or give the container /dev/fuse")
             }
@@ -142,6 +148,16 @@ impl MountError {
                 "use a loop device (losetup -r), or a kernel from 6.12 on with EROFS_FS_BACKED_BY_FILE",
             ),
             _ => None,
+        }
+    }
+
+    /// Whether somebody with more rights might do it.
+    fn is_refusal(&self) -> bool {
+        match self {
+            Self::Io { source, .. } | Self::NoFuse(source) => {
+                source.kind() == io::ErrorKind::PermissionDenied
+            }
+            _ => false,
         }
     }
 
@@ -162,16 +178,15 @@ pub fn attach(point: &Path, options: Options) -> Result<OwnedFd, MountError> {
     if is_mounted(point).map_err(|error| MountError::io("mountinfo", point, error))? {
         return Err(MountError::AlreadyMounted(point.to_owned()));
     }
-    match attach_directly(point, options) {
-        Err(MountError::Io { source, .. } | MountError::NoFuse(source)) if refused(&source) => {
-            attach_by_helper(point, options)
-        }
+    let error = match attach_directly(point, options) {
+        Err(error) if error.is_refusal() => error,
+        result => return result,
+    };
+    match attach_by_helper(point, options) {
+        // Root in a container, who needs no helper but a right that he has not.
+        Err(MountError::NoFusermount) if rustix::process::geteuid().is_root() => Err(error),
         result => result,
     }
-}
-
-fn refused(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::PermissionDenied
 }
 
 fn attach_directly(point: &Path, options: Options) -> Result<OwnedFd, MountError> {
@@ -289,7 +304,7 @@ pub fn detach(point: &Path, how: Detach) -> Result<(), MountError> {
         return Err(MountError::NotMounted(point.to_owned()));
     }
     match unmount(point, how) {
-        Err(MountError::Io { source, .. }) if refused(&source) => detach_by_helper(point, how),
+        Err(error) if error.is_refusal() => detach_by_helper(point, how),
         result => result,
     }
 }

@@ -15,6 +15,7 @@ use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -155,6 +156,13 @@ fn tried(file: &File, folder: &Path) -> Result<(), String> {
     refused("socketpair", UnixStream::pair().map(|_| ()).map_err(errno))?;
     refused("execve", Command::new("/bin/true").status().map(|_| ()).map_err(errno))?;
     refused("mount", rustix::mount::mount("none", folder, "tmpfs", MountFlags::empty(), None))?;
+    // Without the fork before it.
+    refused("execve alone", Err(errno(Command::new("/bin/true").exec())))?;
+    refused("stat by path", std::fs::metadata("/etc/passwd").map(|_| ()).map_err(errno))?;
+    refused("ioctl", rustix::io::ioctl_fionread(file).map(|_| ()))?;
+    let mut page = memmap2::MmapMut::map_anon(4096).map_err(|e| format!("mmap is refused: {e}"))?;
+    page.fill(0xc3);
+    refused("mprotect to execute", page.make_exec().map(|_| ()).map_err(errno))?;
     let this = rustix::process::getpid();
     let init = Pid::from_raw(1).unwrap_or(this);
     refused("kill", rustix::process::kill_process(this, Signal::CONT))?;

@@ -1,13 +1,15 @@
 //! Reads, errors, deaths and unmounts of a served file.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use host::channel::Channel;
+use host::channel::{Channel, Received};
 use host::mount::{
     Detach, MountError, Options, State, attach, detach, device_number, is_mounted, state,
 };
@@ -386,29 +388,47 @@ fn whoever_is_not_root_mounts_by_fusermount3() {
     }
     let folder = tempfile::tempdir().unwrap();
     std::os::unix::fs::chown(folder.path(), Some(65534), Some(65534)).unwrap();
-    // In a mount namespace of its own, with a /dev/fuse as udev makes it: `fusermount3` opens it
-    // with its caller's permissions, and not every machine that runs tests has udev.
-    let script = "mount -t tmpfs -o mode=755 tmpfs /mnt && mknod -m 666 /mnt/fuse c 10 229 && \
-                  mount --bind /mnt/fuse /dev/fuse && \
-                  exec setpriv --reuid=65534 --regid=65534 --clear-groups -- \"$@\"";
-    let as_nobody = ["unshare", "--mount", "--propagation=private", "sh", "-c", script, "sh"];
-    let (mut child, channel) = spawn("nobody", &as_nobody);
-    channel.send(folder.path().as_os_str().as_encoded_bytes(), &[]).unwrap();
-    let word = word(&channel);
-    let ended = child.wait().unwrap();
-    assert!(ended.success() && word == "good", "{word}, {ended}");
+    // A /dev/fuse as udev makes it, and one as the kernel does: `fusermount3` opens it with its
+    // caller's permissions.
+    for (role, mode) in [("nobody", "666"), ("nobody who may not open /dev/fuse", "600")] {
+        // In a mount namespace of its own, since not every machine that runs tests has udev.
+        let script = format!(
+            "mount -t tmpfs -o mode=755 tmpfs /mnt && mknod -m {mode} /mnt/fuse c 10 229 && \
+             mount --bind /mnt/fuse /dev/fuse && \
+             exec setpriv --reuid=65534 --regid=65534 --clear-groups -- \"$@\""
+        );
+        let runner = ["unshare", "--mount", "--propagation=private", "sh", "-c", &script, "sh"];
+        let (mut child, channel) = spawn(role, &runner);
+        channel.send(folder.path().as_os_str().as_encoded_bytes(), &[]).unwrap();
+        let word = word(&channel);
+        let ended = child.wait().unwrap();
+        assert!(ended.success() && word == "good", "{role}: {word}, {ended}");
+    }
+}
+
+/// Where nobody but root may open `/dev/fuse`, that is what is said.
+pub(crate) fn be_nobody_shut_out(channel: &Channel) {
+    let point = folder_of(channel).join("another device");
+    fs::write(&point, "").unwrap();
+    let error = attach(&point, Options::default()).unwrap_err();
+    assert!(error.remedy().is_some_and(|remedy| remedy.contains("0666")), "{error}");
+    assert_eq!(state(&point).unwrap(), State::NotMounted);
+    channel.send(b"good", &[]).unwrap();
+}
+
+fn folder_of(channel: &Channel) -> PathBuf {
+    let mut buf = [0; 4096];
+    let Received::Message { len, .. } = channel.recv(&mut buf, None).unwrap() else {
+        panic!("no folder");
+    };
+    PathBuf::from(OsStr::from_bytes(&buf[..len]))
 }
 
 /// Mount, serve, read, busy, unmount, all as somebody else than root. Its folder comes by the
 /// channel.
 pub(crate) fn be_nobody(channel: &Channel) {
-    use std::os::unix::ffi::OsStrExt;
     assert!(!rustix::process::geteuid().is_root());
-    let mut buf = [0; 4096];
-    let host::channel::Received::Message { len, .. } = channel.recv(&mut buf, None).unwrap() else {
-        panic!("no folder");
-    };
-    let folder = Path::new(std::ffi::OsStr::from_bytes(&buf[..len]));
+    let folder = folder_of(channel);
     let point = folder.join("a device, with \"marks\"\\");
     fs::write(&point, "").unwrap();
     let connection = attach(&point, Options::default()).unwrap();
@@ -433,6 +453,17 @@ pub(crate) fn be_nobody(channel: &Channel) {
     assert_eq!(state(&point).unwrap(), State::Dead);
     detach(&point, Detach::Lazy).unwrap();
     assert_eq!(state(&point).unwrap(), State::NotMounted);
+    // For others only where this machine's root permits it.
+    match attach(&point, Options { others: true }) {
+        Ok(connection) => {
+            drop(connection);
+            detach(&point, Detach::Now).unwrap();
+        }
+        Err(error) => {
+            let remedy = error.remedy().unwrap_or_default();
+            assert!(remedy.contains("user_allow_other"), "{error}");
+        }
+    }
     // What is refused says by whom and why.
     let error = attach(Path::new("/etc/passwd"), Options::default()).unwrap_err();
     assert!(matches!(error, MountError::Fusermount { .. }), "{error}");

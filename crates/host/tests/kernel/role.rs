@@ -22,6 +22,7 @@ fn enter() {
     match role.as_str() {
         "server" => crate::serving::be_server(&channel),
         "notifier" => crate::notify::be_notifier(&channel),
+        "nobody who may not open /dev/fuse" => crate::fuse::be_nobody_shut_out(&channel),
         "nobody" => crate::fuse::be_nobody(&channel),
         other => panic!("no role {other}"),
     }
