@@ -17,6 +17,7 @@ build: setup ## the release binary, target/release/veritrail
 	@scripts/with-cargo cargo build --release --locked --package veritrail
 
 demo: build ## the main job on real input, in a temporary folder
+	@scripts/setup demo
 	@target/release/veritrail demo
 
 test: ## everything that fits 20 minutes; what cannot run here is skipped visibly

@@ -15,14 +15,20 @@ fn the_demo_goes_as_it_must_and_leaves_nothing_behind() {
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
     let records: Vec<&str> = text
         .lines()
-        .filter(|line| line.contains("module=verity"))
+        .filter(|line| line.contains(" dev=0:0 "))
         .filter_map(|line| line.split("op=").nth(1)?.split(' ').next())
         .take(5)
         .collect();
     let expected =
         ["verify-data", "verify-data", "max-corrupted-errors", "verify-data", "verify-data"];
     assert_eq!(records, expected, "{text}");
-    assert!(text.contains("proven: leaf 99 of 102"), "{text}");
+    assert!(text.contains("proven: leaf 99 of "), "{text}");
+    if text.contains("no device can be served here") {
+        println!("SKIPPED: the demo's served device: FUSE is not usable here");
+    } else {
+        assert!(text.contains(": Input/output error"), "{text}");
+        assert!(text.contains("answer=EIO"), "{text}");
+    }
     assert!(text.trim_end().ends_with("(exit 4)"), "{text}");
     assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0);
 }

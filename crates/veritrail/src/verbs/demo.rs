@@ -14,12 +14,13 @@ use record::units::{DataBlock, LeafIndex};
 use crate::cli;
 use crate::outcome::{Failure, Kind, Outcome};
 
-/// Corrupt a block, find it, record it, search it, prove it, catch the tampering
+/// Serve an image, corrupt a block, find it, record it, search it, prove it, catch the tampering
 ///
-/// Makes a small file system image in a temporary folder, corrupts one block under one of
-/// its files, reads it 101 times through the verity engine, and follows the records into a
+/// Makes a small file system image in a temporary folder, serves it as a device and mounts it (as
+/// root, where the kernel can), corrupts one block under one of its files and reads that file;
+/// reads the block 101 times through the verity engine, and follows the records into a
 /// trail, a search and a proof; then changes one byte of the trail and has it refused.
-/// Needs no root and leaves nothing behind.
+/// Without root the device is read but not mounted. Leaves nothing behind.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   veritrail demo
@@ -34,7 +35,7 @@ pub(crate) struct DemoArgs {
 const READS: usize = 101;
 /// Bytes in a block.
 const BLOCK: usize = 4096;
-/// The image: 4 MiB of ext4.
+/// The image: 4 MiB.
 const BLOCKS: usize = 1024;
 /// What the file holds that will be hit.
 const MOTTO: &[u8] = b"Every integrity violation, caught where it happens.\n";
@@ -83,10 +84,10 @@ impl Demo<'_> {
         let root = root.trim();
         self.run(&["verity", "verify", &data, &hash, root, "--verbose"], Outcome::Good)?;
 
-        self.heading("One byte changes on the disk")?;
         let at = block.0 * BLOCK as u64 + 7;
-        flip_byte(&data, at)?;
-        self.say(&format!("byte {at} of {data} is now wrong"))?;
+        let damage = || flip_byte(&data, at);
+        let wrong = format!("byte {at} of {data} is now wrong");
+        self.served(&[&data, &hash, root, &trail], block, &damage, &wrong)?;
         self.run(&["verity", "verify", &data, &hash, root], Outcome::No)?;
 
         self.heading(&format!("A reader asks for that block {READS} times"))?;
@@ -113,7 +114,7 @@ impl Demo<'_> {
             &sector,
             "--raw",
         ])?;
-        let found = hits.lines().filter(|line| line.contains("op=verify-data")).count();
+        let found = hits.lines().filter(|line| is_of_no_device(line)).count();
         self.say(&format!("{found} events"))?;
         expect(found == READS, "the search should find each failed read")?;
 
@@ -129,6 +130,107 @@ impl Demo<'_> {
         self.say(&format!("byte 40 of {segment} is now wrong"))?;
         let refused = self.refused(&["trail", "verify", &trail, "--public-key", &key])?;
         expect(refused == Kind::Tampered, "the changed trail should be refused")
+    }
+
+    /// Serves the image, reads it, damages it underneath and reads it again.
+    fn served(
+        &mut self,
+        [data, hash, root, trail]: &[&str; 4],
+        block: DataBlock,
+        damage: &dyn Fn() -> Result<(), Failure>,
+        wrong: &str,
+    ) -> Result<(), Failure> {
+        self.heading("The image is served: verified at every read")?;
+        let run_dir = self.file("run");
+        let here = ["--run-dir", &run_dir];
+        let open = ["verity", "open", data, "demo", hash, root, "--trail", trail, "--direct-io"];
+        let open = [&open[..], &here].concat();
+        self.prompt(&open)?;
+        let mut path = Vec::new();
+        match cli::execute(&open, &mut path) {
+            Ok(_) => {}
+            // What is missing was said by the server itself.
+            Err(failure) if failure.kind == Kind::Environment => {
+                self.say("no device can be served here, so the demo goes on without one")?;
+                self.heading("One byte changes on the disk")?;
+                damage()?;
+                return self.say(wrong);
+            }
+            Err(failure) => return Err(failure),
+        }
+        let path = String::from_utf8_lossy(&path).trim_end().to_owned();
+        self.say(&path)?;
+        let mut device = Served { run_dir: run_dir.clone(), mounted: None };
+        let target = self.file("mnt");
+        let mounted = self.mount(&path, &target)?;
+        let file = if mounted == Mounted::Not {
+            self.shell(&["cmp", data, &path])?;
+            path
+        } else {
+            device.mounted = Some(target.clone());
+            self.shell(&["cat", &format!("{target}/etc/hostname")])?;
+            format!("{target}/etc/motto")
+        };
+
+        self.heading("One byte changes on the disk, underneath")?;
+        damage()?;
+        self.say(wrong)?;
+        let good = self.shell(&["cat", &file])?;
+        expect(!good, "the file should not be readable any more")?;
+        let sector = block.to_string();
+        let events = self.capture(&["search", "--trail", trail, "--sector", &sector, "--raw"])?;
+        let last = events.lines().rev().take(3).collect::<Vec<_>>();
+        for line in last.iter().rev() {
+            self.say(line.split('\u{1d}').next().unwrap_or(line))?;
+        }
+        let reader = match mounted {
+            Mounted::Not | Mounted::FromFile => "comm=\"cat\"",
+            // One of the kernel's own threads reads for whoever uses a loop device.
+            Mounted::ByLoop => "exe=(null)",
+        };
+        expect(
+            last.iter().any(|line| line.starts_with("type=VT_READER") && line.contains(reader)),
+            "the records should name the reader",
+        )?;
+        device.unmount()?;
+        self.run(&[&["verity", "close", "demo"], &here[..]].concat(), Outcome::Good)
+    }
+
+    /// Mounts the device, as root and where the kernel can.
+    fn mount(&mut self, device: &str, target: &str) -> Result<Mounted, Failure> {
+        if !rustix::process::geteuid().is_root() {
+            self.say("(only root can mount it; it can be read all the same)")?;
+            return Ok(Mounted::Not);
+        }
+        fs::create_dir(target).map_err(|e| cannot("make", target.as_ref(), e))?;
+        if host::mount::mount_erofs(device.as_ref(), target.as_ref()).is_ok() {
+            self.say(&format!("(mounted on {target}, as EROFS straight from the file)"))?;
+            return Ok(Mounted::FromFile);
+        }
+        let by_loop = Command::new("mount").args(["-o", "ro,loop", device, target]).output();
+        if by_loop.is_ok_and(|output| output.status.success()) {
+            self.say(&format!("(mounted on {target}, by a loop device)"))?;
+            return Ok(Mounted::ByLoop);
+        }
+        self.say("(this kernel cannot mount it; it can be read all the same)")?;
+        Ok(Mounted::Not)
+    }
+
+    /// Runs a program and shows what it prints; whether it went well.
+    fn shell(&mut self, argv: &[&str]) -> Result<bool, Failure> {
+        let line = self.shorten(&argv.join(" "));
+        writeln!(self.out, "$ {line}")?;
+        let output = Command::new(argv[0])
+            .args(&argv[1..])
+            .output()
+            .map_err(|e| cannot("run", argv[0].as_ref(), e))?;
+        for text in [&output.stdout, &output.stderr] {
+            let text = String::from_utf8_lossy(text);
+            if let Some(first) = text.lines().next() {
+                self.say(first)?;
+            }
+        }
+        Ok(output.status.success())
     }
 
     fn file(&self, name: &str) -> String {
@@ -199,8 +301,7 @@ impl Demo<'_> {
 
     /// The first record, those around the hundredth, and the last.
     fn show_around_the_hundredth(&mut self, records: &str) -> Result<(), Failure> {
-        let lines: Vec<&str> =
-            records.lines().filter(|line| line.starts_with("type=DM_EVENT")).collect();
+        let lines: Vec<&str> = records.lines().filter(|line| is_of_no_device(line)).collect();
         let at = lines.iter().position(|line| line.contains("op=max-corrupted-errors"));
         expect(
             lines.len() == READS + 1 && at == Some(99),
@@ -220,6 +321,42 @@ impl Demo<'_> {
     }
 }
 
+/// Whether this is a record of `verity cat`, which reads files and no device.
+fn is_of_no_device(line: &str) -> bool {
+    line.starts_with("type=DM_EVENT") && line.contains(" dev=0:0 ")
+}
+
+/// How the device of the demo is mounted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mounted {
+    Not,
+    FromFile,
+    ByLoop,
+}
+
+/// A device of the demo, closed whatever happens.
+struct Served {
+    run_dir: String,
+    mounted: Option<String>,
+}
+
+impl Served {
+    fn unmount(&mut self) -> Result<(), Failure> {
+        let Some(target) = self.mounted.take() else { return Ok(()) };
+        host::mount::unmount(target.as_ref(), host::mount::Detach::Now)
+            .map_err(|e| Failure::new(Kind::Io, format!("cannot unmount {target}")).because(e))
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // Where all went well there is nothing left to do.
+        let _ = self.unmount();
+        let close = ["verity", "close", "demo", "--deferred", "--run-dir", &self.run_dir];
+        let _ = cli::execute(&close, &mut io::sink());
+    }
+}
+
 /// Makes the image and says which block the file /etc/motto lies in.
 fn make_image(folder: &Path, image: &str) -> Result<DataBlock, Failure> {
     let tree = folder.join("files");
@@ -231,7 +368,7 @@ fn make_image(folder: &Path, image: &str) -> Result<DataBlock, Failure> {
         let content: Vec<u8> = text.iter().copied().cycle().take(BLOCK).collect();
         fs::write(&path, content).map_err(|e| cannot("write", &path, e))?;
     }
-    if !mkfs(&tree, image)? {
+    if !mkfs_erofs(&tree, image)? && !mkfs(&tree, image)? {
         pack(&tree, image)?;
     }
     let file = fs::OpenOptions::new()
@@ -247,19 +384,23 @@ fn make_image(folder: &Path, image: &str) -> Result<DataBlock, Failure> {
         .ok_or_else(|| surprise("the file should be somewhere in the image"))
 }
 
-/// An ext4 file system, where e2fsprogs is installed.
+/// An EROFS, where erofs-utils is installed: the one file system that is mounted without a loop
+/// device, so that its reader is the reader of our device.
+fn mkfs_erofs(tree: &Path, image: &str) -> Result<bool, Failure> {
+    made_by(Command::new("mkfs.erofs").arg(image).arg(tree))
+}
+
+/// An ext4, where e2fsprogs is installed.
 fn mkfs(tree: &Path, image: &str) -> Result<bool, Failure> {
-    let made = Command::new("mke2fs")
-        .args(["-q", "-t", "ext4", "-O", "^has_journal", "-b", "4096", "-d"])
-        .arg(tree)
-        .args([image, &BLOCKS.to_string()])
-        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
-        .output();
-    match made {
-        Ok(output) if output.status.success() => Ok(true),
-        Ok(_) => Ok(false),
+    let options = ["-q", "-t", "ext4", "-O", "^has_journal", "-b", "4096", "-d"];
+    made_by(Command::new("mke2fs").args(options).arg(tree).args([image, &BLOCKS.to_string()]))
+}
+
+fn made_by(program: &mut Command) -> Result<bool, Failure> {
+    match program.env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin").output() {
+        Ok(output) => Ok(output.status.success()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(Failure::new(Kind::Io, "cannot run mke2fs").because(error)),
+        Err(error) => Err(Failure::new(Kind::Io, "cannot make an image").because(error)),
     }
 }
 
