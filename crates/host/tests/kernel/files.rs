@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use host::mount::{Detach, MountError, mount_erofs, unmount};
 use tempfile::TempDir;
@@ -91,7 +92,7 @@ impl Image {
 fn loop_mounts(test: &str, fs_type: &str, image: &Image) {
     for direct_io in [false, true] {
         let device = Device { direct_io, image: Some(&image.path), ..Device::default() };
-        let served = Served::new(device);
+        let mut served = Served::new(device);
         let Some(block) = Loop::over(test, &served.point) else { return };
         let mounted = Mounted { point: tempfile::tempdir().unwrap() };
         let output = Command::new("timeout")
@@ -104,7 +105,21 @@ fn loop_mounts(test: &str, fs_type: &str, image: &Image) {
         }
         assert!(output.status.success(), "{output:?}");
         image.is_under(mounted.point.path());
-        // In the order of their making: the file system, the loop, the served file.
+        // Without its server the loop device is an error at once, but for what the page cache
+        // has; and all of it can be taken away.
+        served.kill();
+        let start = Instant::now();
+        let read = Command::new("timeout")
+            .args(["20", "dd", &format!("if={}", block.path.display()), "iflag=direct"])
+            .args(["bs=4096", "count=1", "of=/dev/null"])
+            .output()
+            .unwrap();
+        let words = String::from_utf8_lossy(&read.stderr);
+        assert!(
+            !direct_io || !read.status.success() && words.contains("Input/output error"),
+            "{words}"
+        );
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
         unmount(mounted.point.path(), Detach::Now).unwrap();
     }
 }

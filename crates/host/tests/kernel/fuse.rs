@@ -6,7 +6,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use host::channel::{Channel, Received};
@@ -265,7 +265,7 @@ fn a_reader_is_known_by_its_thread() {
         .args(["--reuid=1234", "--regid=4321", "--clear-groups", "dd", "bs=4096", "count=1"])
         .args([&format!("skip={NAMES_READER}"), "status=none"])
         .stdin(File::open(&served.point).unwrap())
-        .stdout(std::process::Stdio::piped())
+        .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let tid = other.id();
@@ -310,6 +310,65 @@ fn the_kernel_checks_the_mode() {
         assert_eq!(output.status.success(), may, "{mode:o}");
         assert_eq!(output.stdout.len(), if may { whole() } else { 0 });
     }
+}
+
+#[test]
+fn many_hostile_readers_wedge_nothing() {
+    if !runs("many_hostile_readers_wedge_nothing", &["timeout", "dd"]) {
+        return;
+    }
+    // With blocks that fail and panic, without those that only take long.
+    let size = (SLOW - 50) * BLOCK + 1;
+    let served = Served::new(Device { direct_io: true, size, ..Device::default() });
+    let until = Instant::now() + Duration::from_secs(2);
+    let readers: Vec<_> = (1u64..=32)
+        .map(|seed| {
+            let file = File::open(&served.point).unwrap();
+            std::thread::spawn(move || {
+                let mut random = seed;
+                let mut buf = vec![0; 300_000];
+                let (mut good, mut bad) = (0, 0);
+                while Instant::now() < until {
+                    random ^= random << 13;
+                    random ^= random >> 7;
+                    random ^= random << 17;
+                    // Inside, far outside, anywhere; any length.
+                    let offset = match random % 8 {
+                        0 => random,
+                        1 => i64::MAX as u64 - random % 100_000,
+                        _ => (random >> 8) % size,
+                    };
+                    let len = usize::try_from(random >> 20).unwrap() % buf.len();
+                    match file.read_at(&mut buf[..len], offset) {
+                        Ok(read) => {
+                            let left = size.saturating_sub(offset).min(len as u64);
+                            assert_eq!(read as u64, left, "{len} at {offset}");
+                            assert!(buf[..read] == pattern_range(offset, read)[..]);
+                            good += 1;
+                        }
+                        Err(_) => bad += 1,
+                    }
+                }
+                (good, bad)
+            })
+        })
+        .collect();
+    // And some that die in the middle of a read.
+    while Instant::now() < until {
+        let input = format!("if={}", served.point.display());
+        let _ = Command::new("timeout")
+            .args(["-s", "KILL", "0.02", "dd", &input, "bs=1M", "of=/dev/null", "status=none"])
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+    }
+    for reader in readers {
+        let (good, bad) = reader.join().unwrap();
+        assert!(good > 0 && bad > 0, "{good} good, {bad} bad");
+    }
+    let mut bytes = [0; 100];
+    File::open(&served.point).unwrap().read_exact_at(&mut bytes, 9).unwrap();
+    assert!(bytes[..] == pattern_range(9, 100));
 }
 
 #[test]
