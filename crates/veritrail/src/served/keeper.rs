@@ -1,196 +1,27 @@
 //! The process that owns a served device: its mount, its records, its end.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use block::verity::{Digest, HashArea, Layout, Params, Refused};
 use host::channel::{Channel, Received};
-use host::device::Identity;
 use host::mount::{Detach, MountError};
 use record::task::Task;
-use record::units::DataBlock;
-use record::write::Body;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use super::control::{self, Answer, LastViolation, Question, State, Status};
-use super::directory::{Claim, Name};
-use super::recorder::{self, Files, Recorder};
-use super::wire::{self, Counts, Report, Setup, Started, What};
-use crate::clock;
+use super::control::{self, Answer, Question, State, Status};
+use super::directory::Claim;
+use super::opening::Opening;
+use super::recorder::Recorder;
+use super::reports::note_reports;
+use super::wire::{self, Counts, Started};
 use crate::outcome::{Failure, Kind};
-
-/// Everything that is decided before a device is served.
-#[derive(Debug)]
-pub(crate) struct Opening {
-    pub(crate) name: Name,
-    pub(crate) data: Source,
-    pub(crate) hash: Source,
-    pub(crate) fec: Option<(Source, wire::Fec)>,
-    pub(crate) params: Params,
-    pub(crate) area: HashArea,
-    pub(crate) layout: Layout,
-    pub(crate) root: Digest,
-    pub(crate) signed_by: Option<String>,
-    pub(crate) on_corruption: OnCorruption,
-    pub(crate) ignore_zero_blocks: bool,
-    pub(crate) check_at_most_once: bool,
-    pub(crate) direct_io: bool,
-    pub(crate) threads: usize,
-}
-
-/// A device to read from.
-#[derive(Debug)]
-pub(crate) struct Source {
-    pub(crate) file: File,
-    /// Absolute: whoever reads a record has another working directory.
-    pub(crate) path: PathBuf,
-}
-
-/// What happens when a block is not what was promised.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum OnCorruption {
-    /// The reader gets EIO.
-    Fail,
-    /// The reader gets the data.
-    Ignore,
-    /// A command runs, once the record is durable, and the reader gets EIO.
-    Restart(Vec<String>),
-    /// The same, for another command.
-    Panic(Vec<String>),
-}
-
-impl OnCorruption {
-    fn mode(&self) -> &'static str {
-        match self {
-            OnCorruption::Fail => "eio",
-            OnCorruption::Ignore => "ignore",
-            OnCorruption::Restart(_) => "restart",
-            OnCorruption::Panic(_) => "panic",
-        }
-    }
-
-    fn command(&self) -> Option<&[String]> {
-        match self {
-            OnCorruption::Restart(command) | OnCorruption::Panic(command) => Some(command),
-            OnCorruption::Fail | OnCorruption::Ignore => None,
-        }
-    }
-}
-
-impl Opening {
-    /// As veritysetup's options are called.
-    fn flags(&self) -> Vec<String> {
-        let mode = match self.on_corruption {
-            OnCorruption::Fail => None,
-            OnCorruption::Ignore => Some("ignore_corruption"),
-            OnCorruption::Restart(_) => Some("restart_on_corruption"),
-            OnCorruption::Panic(_) => Some("panic_on_corruption"),
-        };
-        let zero = self.ignore_zero_blocks.then_some("ignore_zero_blocks");
-        let once = self.check_at_most_once.then_some("check_at_most_once");
-        [mode, zero, once].into_iter().flatten().map(str::to_owned).collect()
-    }
-
-    fn files(&self) -> Files {
-        Files {
-            data: self.data.path.clone(),
-            hash: self.hash.path.clone(),
-            fec: self.fec.as_ref().map(|(source, _)| source.path.clone()),
-        }
-    }
-
-    fn setup(&self) -> Setup {
-        Setup {
-            image: wire::Image::new(&self.params, self.area, &self.root),
-            // As a device of the device mapper: for root and nobody else.
-            mode: 0o400,
-            uid: rustix::process::geteuid().as_raw(),
-            gid: rustix::process::getegid().as_raw(),
-            direct_io: self.direct_io,
-            threads: self.threads,
-            ignore_corruption: self.on_corruption == OnCorruption::Ignore,
-            ignore_zero_blocks: self.ignore_zero_blocks,
-            check_at_most_once: self.check_at_most_once,
-            fec: self.fec.as_ref().map(|(_, fec)| fec.clone()),
-        }
-    }
-
-    fn status(&self, device: &Path, trail: &Path, volume_pid: u32) -> Status {
-        let text = |path: &Path| path.to_string_lossy().into_owned();
-        let loop_of = |source: &Source| {
-            let Ok(Identity::Block { device }) = host::device::identity(&source.file) else {
-                return None;
-            };
-            host::device::backing_of_loop(device).ok().flatten().map(|path| text(&path))
-        };
-        Status {
-            name: self.name.as_str().to_owned(),
-            path: text(device),
-            state: State::Active,
-            backend: "user".into(),
-            corrupted: false,
-            signed_by: self.signed_by.clone(),
-            hash_type: self.params.hash_type.number(),
-            data_block_size: self.params.data_block_size.bytes(),
-            hash_block_size: self.params.hash_block_size.bytes(),
-            algorithm: self.params.hash.to_string(),
-            salt: self.params.salt.to_string(),
-            data_device: text(&self.data.path),
-            data_loop: loop_of(&self.data),
-            data_blocks: self.params.data_blocks,
-            size: self.layout.data_bytes() / 512,
-            hash_device: text(&self.hash.path),
-            hash_loop: loop_of(&self.hash),
-            hash_offset: self.layout.tree_bytes().start / 512,
-            fec_device: self.fec.as_ref().map(|(source, _)| text(&source.path)),
-            fec_loop: self.fec.as_ref().and_then(|(source, _)| loop_of(source)),
-            fec_offset: self.fec.as_ref().map(|(_, fec)| fec.offset / 512),
-            fec_roots: self.fec.as_ref().map(|(_, fec)| fec.roots),
-            root_hash: self.root.to_string(),
-            flags: self.flags(),
-            trail: text(trail),
-            pid: std::process::id(),
-            volume_pid,
-            opened: clock::now().realtime_ns / 1_000_000_000,
-            counts: None,
-            last_violation: None,
-            ended: None,
-        }
-    }
-
-    /// What the VT_DEVICE record of an opening says.
-    fn facts(&self, body: Body, device: &Path) -> Body {
-        let body = body
-            .untrusted("path", device.as_os_str().as_bytes())
-            .untrusted("data", self.data.path.as_os_str().as_bytes())
-            .untrusted("hash", self.hash.path.as_os_str().as_bytes());
-        let body = match &self.fec {
-            Some((source, _)) => body.untrusted("fec", source.path.as_os_str().as_bytes()),
-            None => body,
-        };
-        let body = body
-            .word("root_hash", &self.root)
-            .word("algorithm", &self.params.hash)
-            .word("data_blocks", self.params.data_blocks)
-            .word("unit", self.params.data_block_size)
-            .word("mode", self.on_corruption.mode());
-        let flags: Vec<String> = self.flags();
-        let body = if flags.is_empty() { body } else { body.word("flags", flags.join(",")) };
-        match &self.signed_by {
-            Some(signer) => body.untrusted("signed_by", signer.as_bytes()),
-            None => body,
-        }
-    }
-}
 
 /// Why a device is not served any more.
 enum End {
@@ -279,14 +110,15 @@ fn abandon(failure: Failure, mut child: Child) -> Failure {
     failure
 }
 
-struct Shared {
+/// What the threads of a keeper share.
+pub(super) struct Shared {
     status: Mutex<Status>,
     /// To the volume, one question at a time.
     control: Mutex<Channel>,
 }
 
 impl Shared {
-    fn status(&self) -> std::sync::MutexGuard<'_, Status> {
+    pub(super) fn status(&self) -> MutexGuard<'_, Status> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -410,99 +242,6 @@ fn watch_signals(event: Sender<Event>) -> Result<(), Failure> {
         }
     });
     Ok(())
-}
-
-/// Notes what the volume reports, until it is gone; each is answered as soon as it is handed in, or
-/// where a command is to run, when the record is durable and the command has been started.
-fn note_reports(
-    reports: &Channel,
-    mut recorder: Recorder,
-    opening: &Opening,
-    shared: &Shared,
-) -> Recorder {
-    let files = opening.files();
-    let mut buf = vec![0; wire::LONGEST];
-    let mut command = opening.on_corruption.command();
-    loop {
-        let len = match reports.recv(&mut buf, None) {
-            Ok(Received::Message { len, .. }) => len,
-            Ok(Received::TimedOut) => continue,
-            Ok(Received::Closed) | Err(_) => return recorder,
-        };
-        match serde_json::from_slice::<Report>(&buf[..len]) {
-            Ok(report) => {
-                let violation = note(&report, &mut recorder, opening, &files, shared);
-                if violation && let Some(argv) = command.take() {
-                    // Without a durable record the host must not go down.
-                    if recorder.settle().is_ok() {
-                        run(argv);
-                    } else {
-                        command = Some(argv);
-                    }
-                }
-            }
-            Err(_) => recorder.nonsense(),
-        }
-        // A volume that cannot take the answer is gone.
-        let _ = reports.send(b"+", &[]);
-    }
-}
-
-/// Whether it was a violation that no reader gets data for.
-fn note(
-    report: &Report,
-    recorder: &mut Recorder,
-    opening: &Opening,
-    files: &Files,
-    shared: &Shared,
-) -> bool {
-    let layout = &opening.layout;
-    let seen = host::process::facts(report.tid).map(|facts| facts.task);
-    let reader = |answer: &str| recorder::reader(report, seen, answer);
-    match &report.what {
-        What::Violation { block, found, saturated, delivered } => {
-            let Some(finding) = found.finding(layout).filter(|_| *block < layout.data_blocks())
-            else {
-                recorder.nonsense();
-                return false;
-            };
-            let refused = Refused { block: DataBlock(*block), finding, saturated: *saturated };
-            let reader = reader(if *delivered { "data" } else { "EIO" });
-            let event = recorder.violation(&refused, layout, files, &reader);
-            let mut status = shared.status();
-            status.corrupted = true;
-            status.last_violation = Some(LastViolation {
-                time: clock::now().realtime_ns / 1_000_000_000,
-                event,
-                reader: String::from_utf8_lossy(reader.as_bytes()).into_owned(),
-            });
-            !*delivered
-        }
-        What::Corrected { found, errors } => {
-            match found.finding(layout) {
-                Some(finding) => {
-                    recorder.corrected(&finding, *errors, layout, files, &reader("data"));
-                }
-                None => recorder.nonsense(),
-            }
-            false
-        }
-        What::Io { role, offset, errno } => {
-            recorder.unreadable(*role, *offset, *errno, files, &reader("EIO"));
-            false
-        }
-    }
-}
-
-fn run(argv: &[String]) {
-    let Some((program, args)) = argv.split_first() else { return };
-    let command = Command::new(program).args(args).stdin(Stdio::null()).spawn();
-    match command {
-        Ok(mut child) => {
-            std::thread::spawn(move || child.wait());
-        }
-        Err(error) => eprintln!("veritrail: cannot run {program}: {error}"),
-    }
 }
 
 /// Answers whoever asks, one after the other: only the owner and root can.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   verity open ──▶ keeper ── mounts, records, answers `status` and `close`   keeper.rs control.rs
-//!                     │ ▲                                                     recorder.rs ──▶ trail
+//!                     │ ▲                                        reports.rs ─▶ recorder.rs ─▶ trail
 //!         descriptors │ │ reports (wire.rs)
 //!                     ▼ │
 //!                   volume ── confined: reads, verifies, answers FUSE         volume.rs
@@ -19,10 +19,13 @@
 pub(crate) mod control;
 pub(crate) mod directory;
 pub(crate) mod keeper;
+mod opening;
 mod recorder;
+mod reports;
 pub(crate) mod volume;
 pub(crate) mod wire;
 
 pub(crate) use control::Status;
 pub(crate) use directory::{Directory, Name};
+pub(crate) use opening::{OnCorruption, Opening, Source};
 pub(crate) use recorder::Recorder;

@@ -20,9 +20,8 @@ use super::options::{self, Options};
 use super::signature;
 use crate::config::{Config, default_trail};
 use crate::outcome::{Failure, Kind, Outcome};
-use crate::served::keeper::{self, OnCorruption, Opening, Source};
-use crate::served::wire;
-use crate::served::{Directory, Name, Recorder, Status};
+use crate::served::{Directory, Name, OnCorruption, Opening, Recorder, Source, Status};
+use crate::served::{keeper, wire};
 
 /// Serve a device as a file, verified at every read
 ///
