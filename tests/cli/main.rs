@@ -6,5 +6,6 @@ mod demo;
 mod import;
 mod pages;
 mod search;
+mod signature;
 mod trail;
 mod verity;

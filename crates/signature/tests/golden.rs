@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::Path;
 
+use proptest::prelude::*;
 use signature::{Bad, Certificate, Error, Keyring, Message, Time, Untrusted, Verdict};
 
 /// 2026-12-01
@@ -148,4 +149,58 @@ fn no_damage_makes_a_signature_of_other_content() {
     }
     // No bit of it is without meaning.
     assert_eq!(trusted, Vec::<usize>::new());
+}
+
+const FILES: [&str; 6] = [
+    "devices/v-sha256.p7s",
+    "signed/cms.p7b",
+    "signed/detached.p7b",
+    "signed/withattrs.p7b",
+    "signed/m4097.sha256.sig",
+    "signed/trusted.crt",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// Pieces of one file put into another, anywhere: no panic, and nothing is trusted that was not
+    /// signed.
+    #[test]
+    fn pieces_of_signatures_make_no_other_signature(
+        (base, donor) in (0..FILES.len(), 0..FILES.len()),
+        cuts in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0..64_usize, 0..64_usize), 1..4),
+    ) {
+        let ring = keyring(&["devices/v-sha256.p7s.cert.pem", "signed/trusted.crt"]);
+        let (mut bytes, donor) = (golden(FILES[base]), golden(FILES[donor]));
+        for (to, from, removed, length) in cuts {
+            let to = to.index(bytes.len());
+            let from = from.index(donor.len());
+            let end = (to + removed).min(bytes.len() - 1);
+            let piece = donor[from..(from + length).min(donor.len())].to_vec();
+            bytes.splice(to..end.max(to), piece);
+        }
+        let _ = Certificate::from_der(&bytes);
+        let _ = Certificate::from_file(&bytes);
+        if let Ok(message) = Message::parse(&bytes) {
+            let verdict = match message.content() {
+                Some(_) => message.check_attached(&ring, AT),
+                None => message.check_detached(b"nobody signed this", &ring, AT),
+            };
+            if let Ok(Verdict::Trusted(_)) = verdict {
+                let signed = golden("signed/cms.p7b");
+                prop_assert_eq!(message.content(), Message::parse(&signed).unwrap().content());
+            }
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_read_without_a_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let _ = Message::parse(&bytes);
+        let _ = Certificate::from_file(&bytes);
+        if let Some(first) = bytes.first_mut() {
+            *first = 0x30;
+        }
+        let _ = Message::parse(&bytes);
+        let _ = Certificate::from_file(&bytes);
+    }
 }
