@@ -246,9 +246,64 @@ fn what_cannot_be_used_is_named_with_its_place_and_what_is_allowed() {
         ),
         (
             &["verify", "root.img", "root.hash", ROOT, "--fec-device", "fec"],
+            6,
+            "veritrail: cannot open fec\n  because: No such file or directory (os error 2)\n",
+        ),
+        (
+            &["repair", "root.img", "root.hash", ROOT],
             2,
-            "veritrail: --fec-device is not supported yet, and nothing was done\n  \
-             hint: leave it out to go without error correction and signature\n",
+            "veritrail: nothing to repair with: no --fec-device given\n  \
+             hint: without error correction data bad blocks can only be copied from a good image\n",
+        ),
+        (
+            &["format", "root.img", "new", "--fec-device", "fec", "--fec-roots", "25"],
+            2,
+            "veritrail: 25 parity bytes per codeword, outside 2..=24\n  \
+             hint: --fec-roots has their number\n",
+        ),
+        (
+            &["format", "root.img", "new", "--fec-device", "fec", "--fec-offset", "100"],
+            2,
+            "veritrail: FEC offset is 100 bytes, not a multiple of 512\n  \
+             hint: --fec-offset is in bytes\n",
+        ),
+        (
+            &[
+                "format",
+                "root.img",
+                "new",
+                "--fec-device",
+                "fec",
+                "--fec-offset",
+                "18446744073709551104",
+            ],
+            5,
+            "veritrail: the FEC area ends beyond byte 9223372036854775807\n  \
+             hint: --fec-offset says where it begins\n",
+        ),
+        (
+            &["format", "root.img", "new", "--fec-device", "fec", "--hash-block-size", "512"],
+            2,
+            "veritrail: data blocks of 4096 and hash blocks of 512 bytes: with FEC both must be equal\n  \
+             hint: format with one --data-block-size and --hash-block-size, or leave --fec-device out\n",
+        ),
+        (
+            &["format", "root.img", "new", "--fec-device", "root.img"],
+            5,
+            "veritrail: the FEC area (bytes 0..8192) overlaps the data area (bytes 0..262144)\n  \
+             hint: on one device FEC data lies behind data and tree; --fec-offset says where it begins\n",
+        ),
+        (
+            &["format", "root.img", "new", "--fec-device", "new", "--fec-offset", "4096"],
+            5,
+            "veritrail: the tree ends at byte 8192, what FEC covers of its device at byte 4096\n  \
+             hint: on one device FEC data lies behind data and tree; --fec-offset says where it begins\n",
+        ),
+        (
+            &["format", "root.img", "new", "--fec-device", "new", "--fec-offset", "65536"],
+            5,
+            "veritrail: FEC at byte 65536 covers all of new before it, which will end at byte 8192\n  \
+             hint: --fec-offset 8192 leaves no gap\n",
         ),
         (
             &["cat", "root.img", "root.hash", ROOT, "--skip", "65"],

@@ -187,5 +187,87 @@ fn both_ways(bench: &Bench, layout: &Layout, numbers: &mut Numbers) {
     for (theirs, ours) in theirs_files.iter().zip(&ours_files) {
         assert!(bench.read(theirs) == bench.read(ours), "{layout:?}: {ours} differs");
     }
-    let _ = numbers;
+    let root = printed.lines().find_map(|line| line.strip_prefix("Root hash:      \t")).unwrap();
+    if layout.superblock {
+        let dump = layout.arguments("dump", &theirs_files, "");
+        assert_eq!(text(&bench.ours(&dump).stdout), text(&bench.theirs(&dump).stdout));
+    }
+
+    // Everything good, then a burst somewhere, then more and more.
+    let verify = layout.arguments("verify", &ours_files, root);
+    let good = [0, 1, 2].map(|file: usize| bench.read(&ours_files[file]));
+    for bursts in 0..5 {
+        let mut spots = Vec::new();
+        for _ in 0..bursts {
+            let spot = layout.spot(numbers, &good, &printed);
+            damage(bench, &ours_files, &spot);
+            spots.push(spot);
+        }
+        let (theirs, ours) = (bench.theirs(&verify), bench.ours(&verify));
+        let about =
+            format!("{layout:?} {spots:?}\n{}\n{}", text(&theirs.stderr), text(&ours.stderr));
+        assert_eq!(ours.status.code(), theirs.status.code(), "{about}");
+        assert_eq!(about_fec(&ours.stderr), about_fec(&theirs.stderr), "{about}");
+        if bursts == 1 {
+            // One burst is one error per codeword at most: repaired, whatever it hit.
+            let repaired = bench.ours(&layout.arguments("repair", &ours_files, root));
+            assert!(repaired.status.success(), "{about}\n{}", text(&repaired.stderr));
+            let theirs = bench.theirs(&verify);
+            assert!(theirs.status.success() && theirs.stderr.is_empty(), "{about}");
+            if spots[0].0 != 2 {
+                for (name, good) in ours_files.iter().zip(&good) {
+                    assert!(&bench.read(name) == good, "{about}: {name} is not as it was");
+                }
+            }
+        }
+        for (name, good) in ours_files.iter().zip(&good) {
+            bench.write(name, good);
+        }
+    }
+}
+
+/// What veritysetup says about error correction. (The position before it is told from the data up,
+/// ours from the root down.)
+fn about_fec(stderr: &[u8]) -> String {
+    let lines = ["Found ", "Failed to repair", "Errors "];
+    let about = |line: &&str| lines.iter().any(|start| line.starts_with(start));
+    text(stderr).lines().filter(about).collect()
+}
+
+/// File, byte, number of bytes.
+type Spot = (usize, usize, usize);
+
+impl Layout {
+    /// A burst in the data, in the tree, or in the parity.
+    fn spot(&self, numbers: &mut Numbers, files: &[Vec<u8>; 3], header: &str) -> Spot {
+        let number = |name: &str| -> usize {
+            let line = header.lines().find(|line| line.starts_with(name)).unwrap();
+            line.rsplit('\t').next().unwrap().parse().unwrap()
+        };
+        let tree = number("Hash blocks:") * self.block_size;
+        let tree_start = if self.superblock {
+            (self.hash_offset + 512).next_multiple_of(self.block_size)
+        } else {
+            self.hash_offset / self.block_size * self.block_size
+        };
+        let parity = number("FEC blocks:") * self.block_size;
+        let (file, range) = match numbers.below(6) {
+            0 if tree > 0 => (1, tree_start..tree_start + tree),
+            1 => (2, self.fec_offset..self.fec_offset + parity),
+            _ => (0, 0..self.data_blocks * self.block_size),
+        };
+        assert!(range.end <= files[file].len());
+        let at = range.start + numbers.below(range.len());
+        // In parity a few bytes side by side are all of one codeword.
+        let most = if file == 2 { 1 } else { self.block_size };
+        (file, at, (1 + numbers.below(most)).min(range.end - at))
+    }
+}
+
+fn damage(bench: &Bench, files: &[String; 3], &(file, at, length): &Spot) {
+    let mut bytes = bench.read(&files[file]);
+    for byte in &mut bytes[at..at + length] {
+        *byte ^= 0x5a;
+    }
+    bench.write(&files[file], &bytes);
 }

@@ -226,6 +226,11 @@ impl Area {
         self.offset + codewords.start * roots..self.offset + codewords.end * roots
     }
 
+    /// The row of a codeword.
+    pub(super) fn row(&self, codeword: u64) -> u64 {
+        self.block_size.whole_blocks(codeword)
+    }
+
     /// The row and the column of a block, unless it is not covered.
     pub(super) fn place(&self, target: Target) -> Option<(u64, u8)> {
         let number = match target {

@@ -46,10 +46,14 @@
 mod area;
 mod code;
 mod corrector;
+mod count;
 mod encode;
 mod field;
+mod tiles;
 
 pub use area::{Area, AreaError, Target};
 pub use code::Roots;
 pub use corrector::{Corrected, Corrector};
+pub use count::{CountError, Counted, count};
 pub use encode::{EncodeError, encode};
+pub use tiles::CoverError;

@@ -7,9 +7,11 @@ use std::sync::{Mutex, PoisonError};
 use record::units::DataBlock;
 
 use super::finding::{Blocks, Fault, Finding};
+use super::reader::Device;
 use super::volume::{Examiner, Volume, chunk_blocks};
-use super::walk::{Step, Walker};
+use super::walk::{Mend, Mended, Step, Walker};
 use crate::access::ReadAt;
+use crate::fec::Target;
 use crate::ordered::ordered;
 
 /// Who is told while an image is verified.
@@ -17,6 +19,13 @@ pub trait Watch {
     /// A finding, in the order of the data blocks it concerns; neighbours of the same kind are
     /// one. Breaking ends the verification.
     fn found(&mut self, finding: &Finding) -> ControlFlow<()>;
+
+    /// A block that is not what was promised, and the right bytes for it, whose digest is. Each by
+    /// itself, a hash block before what lies below it. Breaking ends the verification.
+    fn mended(&mut self, finding: &Finding, errors: u64, bytes: &[u8]) -> ControlFlow<()> {
+        let _ = (finding, errors, bytes);
+        ControlFlow::Continue(())
+    }
 
     /// So many data blocks are done, of [`Layout::data_blocks`](super::Layout::data_blocks).
     fn progress(&mut self, done: u64) {
@@ -44,6 +53,10 @@ pub struct Summary {
     pub bad_hash_blocks: u64,
     /// Hash blocks that the disk did not give.
     pub unreadable_hash_blocks: u64,
+    /// Data blocks that are bad, but for which right bytes were found. Not counted above.
+    pub mended: u64,
+    /// Hash blocks of the same kind.
+    pub mended_hash_blocks: u64,
 }
 
 impl Summary {
@@ -89,7 +102,12 @@ impl Summary {
 /// One step's worth: how many data blocks it settled, and what it found.
 struct Piece {
     settled: u64,
-    findings: Vec<Finding>,
+    found: Vec<Found>,
+}
+
+enum Found {
+    Bad(Finding),
+    Mended(Mended),
 }
 
 impl<D: ReadAt, H: ReadAt> Volume<D, H> {
@@ -98,7 +116,30 @@ impl<D: ReadAt, H: ReadAt> Volume<D, H> {
     ///
     /// Goes on past bad blocks of every kind. What lies under a bad hash block is not looked at.
     pub fn verify(&self, threads: NonZeroUsize, watch: &mut dyn Watch) -> Summary {
-        let walker = Mutex::new(Walker::new(self));
+        self.walk(threads, None, watch)
+    }
+
+    /// The same, but asks `device`, the same image with correction, for right bytes for each bad
+    /// block. Where a hash block has some, what lies under it is looked at.
+    ///
+    /// What `device` knows of the tree grows as it is asked, so in a second run it may find what it
+    /// did not in the first.
+    pub fn verify_and_correct(
+        &self,
+        threads: NonZeroUsize,
+        device: &Device<impl ReadAt, impl ReadAt>,
+        watch: &mut dyn Watch,
+    ) -> Summary {
+        self.walk(threads, Some(device), watch)
+    }
+
+    fn walk(
+        &self,
+        threads: NonZeroUsize,
+        mend: Option<&dyn Mend>,
+        watch: &mut dyn Watch,
+    ) -> Summary {
+        let walker = Mutex::new(Walker::new(self, mend));
         let mut summary = Summary::default();
         let mut done = 0;
         let mut open: Option<Finding> = None;
@@ -121,25 +162,43 @@ impl<D: ReadAt, H: ReadAt> Volume<D, H> {
                                 Fault::SpareNotZero => 0,
                                 _ => blocks.end.0 - blocks.start.0,
                             };
-                            Piece { settled, findings: vec![finding] }
+                            Piece { settled, found: vec![Found::Bad(finding)] }
                         }
-                        Step::Data(blocks) => self.examine(blocks, &expected, &mut examiner),
+                        Step::Mended(mended) => {
+                            Piece { settled: 0, found: vec![Found::Mended(mended)] }
+                        }
+                        Step::Data(blocks) => self.examine(blocks, &expected, mend, &mut examiner),
                     };
                     Some((number, piece))
                 }
             },
             |piece| {
                 done += piece.settled;
-                for finding in piece.findings {
-                    summary.count(&finding);
-                    if open.as_mut().is_some_and(|open| open.absorb(&finding)) {
-                        continue;
+                for found in piece.found {
+                    let (last, mended) = match found {
+                        Found::Bad(finding) => {
+                            summary.count(&finding);
+                            if open.as_mut().is_some_and(|open| open.absorb(&finding)) {
+                                continue;
+                            }
+                            (open.replace(finding), None)
+                        }
+                        Found::Mended(mended) => {
+                            match mended.finding.blocks {
+                                Blocks::Data(_) => summary.mended += 1,
+                                Blocks::Hash { .. } => summary.mended_hash_blocks += 1,
+                            }
+                            (open.take(), Some(mended))
+                        }
+                    };
+                    let mut told =
+                        last.map_or(ControlFlow::Continue(()), |last| watch.found(&last));
+                    if let (ControlFlow::Continue(()), Some(mended)) = (told, mended) {
+                        told = watch.mended(&mended.finding, mended.errors, &mended.bytes);
                     }
-                    if let Some(last) = open.replace(finding)
-                        && watch.found(&last).is_break()
-                    {
+                    if told.is_break() {
                         stopped = true;
-                        return ControlFlow::Break(());
+                        return told;
                     }
                 }
                 watch.progress(done);
@@ -156,29 +215,51 @@ impl<D: ReadAt, H: ReadAt> Volume<D, H> {
             + summary.missing
             + summary.unreadable
             + summary.unverifiable
-            + summary.unreachable;
+            + summary.unreachable
+            + summary.mended;
         summary.good = done - faulty;
         summary
     }
 
-    fn examine(&self, blocks: Range<u64>, expected: &[u8], examiner: &mut Examiner) -> Piece {
-        let mut findings: Vec<Finding> = Vec::new();
+    fn examine(
+        &self,
+        blocks: Range<u64>,
+        expected: &[u8],
+        mend: Option<&dyn Mend>,
+        examiner: &mut Examiner,
+    ) -> Piece {
+        let mut found: Vec<Found> = Vec::new();
         let digest_size = self.hasher.digest_size();
         let block_size = self.layout.data_block_size();
         let chunk = chunk_blocks(block_size);
         let mut first = blocks.start;
         for expected in expected.chunks(chunk * digest_size) {
             let offset = self.layout.data_byte(first);
-            examiner.examine(&self.data, &self.hasher, block_size, offset, expected, |i, fault| {
-                let block = first + i as u64;
-                let blocks = Blocks::Data(DataBlock(block)..DataBlock(block + 1));
-                let finding = Finding { fault, blocks };
-                if !findings.last_mut().is_some_and(|last| last.absorb(&finding)) {
-                    findings.push(finding);
-                }
-            });
+            examiner.examine(
+                &self.data,
+                &self.hasher,
+                block_size,
+                offset,
+                expected,
+                |i, fault, bytes, want| {
+                    let block = DataBlock(first + i as u64);
+                    let blocks = Blocks::Data(block..DataBlock(block.0 + 1));
+                    let finding = Finding { fault, blocks };
+                    let mended = mend.and_then(|mend| mend.mend(Target::Data(block), want, bytes));
+                    let next = if let Some(errors) = mended {
+                        Found::Mended(Mended { finding, errors, bytes: bytes.to_vec() })
+                    } else if let Some(Found::Bad(last)) = found.last_mut()
+                        && last.absorb(&finding)
+                    {
+                        return;
+                    } else {
+                        Found::Bad(finding)
+                    };
+                    found.push(next);
+                },
+            );
             first += (expected.len() / digest_size) as u64;
         }
-        Piece { settled: blocks.end - blocks.start, findings }
+        Piece { settled: blocks.end - blocks.start, found }
     }
 }

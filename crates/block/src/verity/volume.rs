@@ -90,7 +90,8 @@ pub(super) struct Examiner {
 
 impl Examiner {
     /// Reads blocks from byte `offset` of `source` on, as many as `expected` has digests, packed
-    /// without gaps, and calls `fault` for each that is not as expected, with its index, in order.
+    /// without gaps, and calls `fault` for each that is not as expected, in order: with its index,
+    /// its bytes as far as there are any, and the digest it should have.
     pub(super) fn examine(
         &mut self,
         source: &impl ReadAt,
@@ -98,7 +99,7 @@ impl Examiner {
         block_size: BlockSize,
         offset: u64,
         expected: &[u8],
-        mut fault: impl FnMut(usize, Fault),
+        mut fault: impl FnMut(usize, Fault, &mut [u8], &[u8]),
     ) {
         let size = block_size.as_usize();
         let digest_size = hasher.digest_size();
@@ -119,30 +120,24 @@ impl Examiner {
             self.bytes.chunks_exact_mut(size).zip(pairs).enumerate()
         {
             let end = (i + 1) * size;
-            match &read {
-                Ok(read) if *read >= end => {}
-                Ok(_) => {
-                    fault(i, Fault::Missing);
-                    continue;
-                }
+            let wrong = match &read {
+                Ok(read) if *read >= end => None,
+                Ok(_) => Some(Fault::Missing),
                 // Somewhere in the run; each block is asked for by itself.
                 Err(_) => match source.read_full(block, offset + (i * size) as u64) {
-                    Ok(read) if read == size => {}
-                    Ok(_) => {
-                        fault(i, Fault::Missing);
-                        continue;
-                    }
-                    Err(error) => {
-                        fault(i, Fault::unreadable(&error));
-                        continue;
-                    }
+                    Ok(read) if read == size => None,
+                    Ok(_) => Some(Fault::Missing),
+                    Err(error) => Some(Fault::unreadable(&error)),
                 },
-            }
-            if !whole {
-                hasher.hash_one(block, digest);
-            }
-            if digest != expected {
-                fault(i, Fault::Mismatch);
+            };
+            let wrong = wrong.or_else(|| {
+                if !whole {
+                    hasher.hash_one(block, digest);
+                }
+                (digest != expected).then_some(Fault::Mismatch)
+            });
+            if let Some(wrong) = wrong {
+                fault(i, wrong, block, expected);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The way down a hash tree: every hash block is read and verified once, from the root hash
 //! down, and what comes out is runs of data blocks with the digests they must have.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use lanes::tree::Geometry;
@@ -10,6 +11,7 @@ use super::finding::{Blocks, Fault, Finding};
 use super::layout::Layout;
 use super::volume::{Examiner, Volume, chunk_blocks};
 use crate::access::ReadAt;
+use crate::fec::Target;
 
 /// Bytes of data in one run, unless the blocks are so large that sixteen are more.
 const RUN: usize = 4 * 1024 * 1024;
@@ -21,6 +23,16 @@ pub(super) enum Step {
     Data(Range<u64>),
     /// Hash blocks that are not as they should be.
     Found(Finding),
+    /// A hash block that was not, and for which right bytes were found.
+    Mended(Mended),
+}
+
+/// A bad block for which right bytes were found.
+#[derive(Debug)]
+pub(super) struct Mended {
+    pub(super) finding: Finding,
+    pub(super) errors: u64,
+    pub(super) bytes: Vec<u8>,
 }
 
 /// Stands before a data block and knows the verified hash blocks above it.
@@ -28,7 +40,6 @@ pub(super) enum Step {
 /// Each level keeps the run of its blocks that was verified last, so memory does not
 /// grow with the image and nothing that was verified is read again (it might
 /// have changed).
-#[derive(Debug)]
 pub(super) struct Walker<'v, D, H> {
     volume: &'v Volume<D, H>,
     /// By level, lowest first.
@@ -37,6 +48,15 @@ pub(super) struct Walker<'v, D, H> {
     at: u64,
     steps: u64,
     expected: Vec<u8>,
+    mend: Option<&'v dyn Mend>,
+    mended: VecDeque<Mended>,
+}
+
+/// Who may know right bytes for a wrong block.
+pub(super) trait Mend: Sync {
+    /// Puts the bytes that `target` should have into `block`, if they can be told, and says how
+    /// many were wrong. `want` is the digest that they then have.
+    fn mend(&self, target: Target, want: &[u8], block: &mut [u8]) -> Option<u64>;
 }
 
 /// Blocks of one level that lie side by side.
@@ -66,9 +86,10 @@ impl Run {
 }
 
 impl<'v, D: ReadAt, H: ReadAt> Walker<'v, D, H> {
-    pub(super) fn new(volume: &'v Volume<D, H>) -> Self {
+    pub(super) fn new(volume: &'v Volume<D, H>, mend: Option<&'v dyn Mend>) -> Self {
         let runs = (0..volume.layout.geometry().levels()).map(|_| Run::default()).collect();
-        Walker { volume, runs, at: 0, steps: 0, expected: Vec::new() }
+        let (expected, mended) = (Vec::new(), VecDeque::new());
+        Walker { volume, runs, at: 0, steps: 0, expected, mend, mended }
     }
 
     /// The next step and its number, counted from 0. Digests of data blocks go to `expected`.
@@ -83,6 +104,9 @@ impl<'v, D: ReadAt, H: ReadAt> Walker<'v, D, H> {
             let index = layout.geometry().position(self.at, level).index;
             if self.runs[level].place(index).is_none() {
                 self.load(level, index);
+            }
+            if let Some(mended) = self.mended.pop_front() {
+                return Some((number, Step::Mended(mended)));
             }
             if let Some(finding) = self.runs[level].fault_at(layout, level, index) {
                 if finding.fault != Fault::SpareNotZero {
@@ -149,14 +173,23 @@ impl<'v, D: ReadAt, H: ReadAt> Walker<'v, D, H> {
         run.first = index;
         run.faults.clear();
         run.faults.resize(self.expected.len() / geometry.digest_size(), None);
-        let faults = &mut run.faults;
+        let (faults, mended, mend) = (&mut run.faults, &mut self.mended, self.mend);
         run.blocks.examine(
             &self.volume.hash,
             &self.volume.hasher,
             layout.hash_block_size(),
             layout.hash_range(&(first..first)).start,
             &self.expected,
-            |i, fault| faults[i] = Some(fault),
+            |i, fault, block, want| {
+                let place = HashBlock(first.0 + i as u64);
+                match mend.and_then(|mend| mend.mend(Target::Hash(place), want, block)) {
+                    None => faults[i] = Some(fault),
+                    Some(errors) => {
+                        let finding = finding(layout, fault, level, index + i as u64, 1);
+                        mended.push_back(Mended { finding, errors, bytes: block.to_vec() });
+                    }
+                }
+            },
         );
         let blocks = run.blocks.bytes.chunks_exact(geometry.hash_block_size());
         for (i, (block, fault)) in blocks.zip(faults).enumerate() {
@@ -179,19 +212,23 @@ impl Run {
         } else {
             end += self.faults[end..].iter().take_while(|next| **next == Some(fault)).count();
         }
-        let last = index + (end - place) as u64 - 1;
-        let (first_block, last_block) =
-            (layout.hash_block(level, index), layout.hash_block(level, last));
-        let geometry = layout.geometry();
-        let covers = geometry.covered(level, index).start..geometry.covered(level, last).end;
-        Some(Finding {
-            fault,
-            blocks: Blocks::Hash {
-                level,
-                blocks: first_block..HashBlock(last_block.0 + 1),
-                covers: DataBlock(covers.start)..DataBlock(covers.end),
-            },
-        })
+        Some(finding(layout, fault, level, index, (end - place) as u64))
+    }
+}
+
+/// A fault of `count` hash blocks of a level, from the one with this index on.
+fn finding(layout: &Layout, fault: Fault, level: usize, index: u64, count: u64) -> Finding {
+    let first = layout.hash_block(level, index);
+    let geometry = layout.geometry();
+    let covers =
+        geometry.covered(level, index).start..geometry.covered(level, index + count - 1).end;
+    Finding {
+        fault,
+        blocks: Blocks::Hash {
+            level,
+            blocks: first..HashBlock(first.0 + count),
+            covers: DataBlock(covers.start)..DataBlock(covers.end),
+        },
     }
 }
 

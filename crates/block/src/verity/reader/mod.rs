@@ -11,6 +11,7 @@ use super::health::Health;
 use super::layout::Layout;
 use super::params::ParamError;
 use super::volume::Volume;
+use super::walk::Mend;
 use crate::access::ReadAt;
 use crate::fec::{Corrector, Target};
 
@@ -434,6 +435,17 @@ impl<D: ReadAt, H: ReadAt> Device<D, H> {
         } else {
             Err(ReadError::Refused(refused))
         }
+    }
+}
+
+impl<D: ReadAt, H: ReadAt> Mend for Device<D, H> {
+    fn mend(&self, target: Target, want: &[u8], block: &mut [u8]) -> Option<u64> {
+        let errors = self.correct(target, want, block)?;
+        if let Target::Hash(place) = target {
+            // Other blocks may now be known to be bad.
+            self.cache.insert(place, (&*block).into());
+        }
+        Some(errors)
     }
 }
 

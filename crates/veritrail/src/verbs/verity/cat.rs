@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::num::NonZeroU64;
 use std::ops::Range;
 
-use block::verity::{Device as Verity, ReadError, Refused};
+use block::verity::{Device as Verity, Notice, ReadError, Refused};
 use clap::Args;
 use record::units::DataBlock;
 
@@ -17,7 +17,8 @@ use crate::outcome::{Failure, Kind, Outcome};
 /// Stream verified data to standard output (not in veritysetup)
 ///
 /// Not a byte that was not verified is written; stops with exit status 1 at the first block that
-/// is not what the root hash promises. --repeat reads again and again as one opened device would
+/// is not what the root hash promises. With --fec-device bad blocks are corrected on the way, and
+/// nothing is written back. --repeat reads again and again as one opened device would
 /// be read: each refused read is a record of its own, and the hundredth is announced as the kernel
 /// does it.
 #[derive(Debug, Args)]
@@ -63,7 +64,10 @@ fn read(
     records: &mut dyn Records,
 ) -> Result<Outcome, Failure> {
     let image = args.operands.open(options)?;
-    let device = Verity::new(image.volume()?);
+    let device = match image.correcting()? {
+        Some(device) => device,
+        None => Verity::new(image.volume()?),
+    };
 
     let blocks = device.layout().data_blocks();
     let end = args.count.map_or(blocks, |count| args.skip.saturating_add(count));
@@ -77,8 +81,8 @@ fn read(
     }
     let layout = device.layout().clone();
     let Operands { data_device, hash_device, .. } = &args.operands;
-    let mut records = ImageRecords::new(records, &layout, data_device, hash_device);
-    let mut reading = Reading { device, out, buf: Vec::new() };
+    let records = ImageRecords::new(records, &layout, data_device, hash_device);
+    let mut reading = Reading { device, out, records, buf: Vec::new() };
     let mut refused = 0_u64;
     for _ in 0..args.repeat.get() {
         if let Some(refusal) = reading.stream(args.skip..end)? {
@@ -90,10 +94,10 @@ fn read(
                     io::stderr(),
                     "veritrail: stopped before data block {}: {}",
                     refusal.block,
-                    sentence(&refusal.finding, &layout, data_device, hash_device)
+                    sentence(&refusal.finding, &layout, data_device, hash_device, None)
                 );
             }
-            records.refused(&refusal)?;
+            reading.records.refused(&refusal)?;
         }
     }
     if refused > 1 {
@@ -106,6 +110,7 @@ fn read(
 struct Reading<'a, D, H> {
     device: Verity<D, H>,
     out: &'a mut dyn Write,
+    records: ImageRecords<'a>,
     buf: Vec<u8>,
 }
 
@@ -119,8 +124,17 @@ impl<D: block::ReadAt, H: block::ReadAt> Reading<'_, D, H> {
             let room = usize::try_from(range.end - at)
                 .map_or(self.buf.len(), |left| left.saturating_mul(size).min(self.buf.len()));
             let buf = &mut self.buf[..room];
-            // Nothing is corrected and nothing tolerated here, so nothing is to be noticed.
-            match self.device.read(DataBlock(at), buf, &mut |_| {}) {
+            let mut corrected = Vec::new();
+            // Nothing is tolerated here.
+            let read = self.device.read(DataBlock(at), buf, &mut |notice| {
+                if let Notice::Corrected { finding, errors, .. } = notice {
+                    corrected.push((finding, errors));
+                }
+            });
+            for (finding, errors) in &corrected {
+                self.records.corrected(finding, *errors, "corrected")?;
+            }
+            match read {
                 Ok(()) => {
                     self.out.write_all(buf)?;
                     at += (room / size) as u64;
@@ -130,6 +144,7 @@ impl<D: block::ReadAt, H: block::ReadAt> Reading<'_, D, H> {
                     // again, so that only verified bytes leave.
                     let good = usize::try_from(refused.block.0 - at).unwrap_or(0) * size;
                     if good > 0 {
+                        // What is corrected on the way was recorded above.
                         self.device
                             .read(DataBlock(at), &mut buf[..good], &mut |_| {})
                             .map_err(failure)?;

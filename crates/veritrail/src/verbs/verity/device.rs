@@ -23,6 +23,11 @@ impl Device {
         Device::from_result(path, File::open(path))
     }
 
+    /// Opens what exists for writing, too.
+    pub(super) fn open_to_write(path: &Path) -> Result<Device, Failure> {
+        Device::from_result(path, OpenOptions::new().read(true).write(true).open(path))
+    }
+
     /// Opens for writing too; a file that is not there is made, for its owner only.
     pub(crate) fn create(path: &Path) -> Result<Device, Failure> {
         let file = OpenOptions::new()

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use block::fec::{self, EncodeError};
+use block::fec::{self, CoverError, EncodeError};
 use block::verity::{self, Digest, FormatError, Layout, ParamError, Params, Salt};
 use clap::Args;
 
@@ -157,10 +157,10 @@ fn encode(data: &Device, hash: &Device, fec: &Fec, options: &Options) -> Result<
     encoded.map_err(|error| {
         let device = match error {
             EncodeError::Write(_) => &fec.device,
-            EncodeError::Read { role: "data", .. } | EncodeError::Shrunk { role: "data", .. } => {
-                data
-            }
-            EncodeError::Read { .. } | EncodeError::Shrunk { .. } => hash,
+            EncodeError::Read(
+                CoverError::Read { role: "data", .. } | CoverError::Shrunk { role: "data", .. },
+            ) => data,
+            EncodeError::Read(_) => hash,
         };
         let what = format!("cannot make error correction data with {}", device.path().display());
         Failure::new(Kind::Io, what).because(error).hint("the tree is good, only FEC is missing")

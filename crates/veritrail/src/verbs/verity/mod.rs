@@ -9,11 +9,13 @@ mod close;
 mod device;
 mod dump;
 mod fec;
+mod findings;
 mod format;
 mod open;
 mod operands;
 mod options;
 mod records;
+mod repair;
 mod report;
 mod sign;
 mod signature;
@@ -30,8 +32,8 @@ use crate::outcome::{Failure, Outcome};
 pub(crate) use device::Device;
 use options::Options;
 
-/// Make, check and serve dm-verity images: format, verify, open, close, status, dump (as
-/// veritysetup), cat, sign, check-signature
+/// Make, check, serve and repair dm-verity images: format, verify, open, close, status, repair,
+/// dump (as veritysetup), cat, sign, check-signature
 ///
 /// DATA and HASH may be files or block devices, and may be the same one (--hash-offset).
 #[derive(Debug, Args)]
@@ -44,6 +46,7 @@ use options::Options;
   veritrail verity format root.img root.hash --root-hash-file root.roothash
   veritrail verity verify root.img root.hash --root-hash-file root.roothash
   veritrail verity cat root.img root.hash --root-hash-file root.roothash > copy.img
+  veritrail verity repair root.img root.hash --root-hash-file root.roothash --fec-device root.fec
   veritrail verity dump root.hash"
 )]
 pub(crate) struct VerityArgs {
@@ -63,6 +66,7 @@ enum Verb {
     Open(open::OpenArgs),
     Close(close::CloseArgs),
     Status(status::StatusArgs),
+    Repair(repair::RepairArgs),
     Dump(dump::DumpArgs),
     Cat(cat::CatArgs),
     Sign(sign::SignArgs),
@@ -89,7 +93,7 @@ impl VerityArgs {
             Verb::Status(_) => Some("status"),
             // It takes a signature to open a device with, and no other.
             Verb::Verify(_) if called_as == Called::Veritysetup => Some("verify"),
-            Verb::Verify(_) | Verb::Cat(_) | Verb::Open(_) => None,
+            Verb::Verify(_) | Verb::Repair(_) | Verb::Cat(_) | Verb::Open(_) => None,
         };
         if let Some(verb) = no_signature {
             options.signature.refuse(verb)?;
@@ -103,6 +107,7 @@ impl VerityArgs {
             Verb::Open(args) => open::run(args, options, typed, out),
             Verb::Close(args) => close::run(args),
             Verb::Status(args) => status::run(args, out),
+            Verb::Repair(args) => repair::run(args, options, out),
             Verb::Dump(args) => dump::run(args, options, out),
             Verb::Cat(args) => cat::run(args, options, out),
             Verb::Sign(args) => sign::run(args, options),

@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use ::signature::Trusted;
-use block::verity::{Digest, Layout, Volume};
+use block::fec::Corrector;
+use block::verity::{Device as Verity, Digest, Layout, Volume};
 use clap::Args;
 
 use super::device::Device;
 use super::fec::Fec;
 use super::options::{self, Image, Options};
 use super::signature;
-use crate::outcome::{Failure, Kind};
+use crate::outcome::Failure;
 
 /// The operands of every verb that reads an image.
 #[derive(Debug, Args)]
@@ -31,7 +32,6 @@ pub(super) struct Opened {
     pub(super) data: Device,
     pub(super) hash: Device,
     /// If there is error correction.
-    #[expect(dead_code, reason = "the next change reads it")]
     pub(super) fec: Option<Fec>,
     pub(super) image: Image,
     pub(super) root: Digest,
@@ -46,6 +46,17 @@ impl Operands {
         Opened::new(
             Device::open(&self.data_device)?,
             Device::open(&self.hash_device)?,
+            Device::open,
+            options,
+            self.root_hash.as_deref(),
+        )
+    }
+
+    /// Opens data and tree for writing, too.
+    pub(super) fn open_to_write(&self, options: &Options) -> Result<Opened, Failure> {
+        Opened::new(
+            Device::open_to_write(&self.data_device)?,
+            Device::open_to_write(&self.hash_device)?,
             Device::open,
             options,
             self.root_hash.as_deref(),
@@ -70,18 +81,19 @@ impl Opened {
         let layout = Layout::new(&image.params, image.area).map_err(options::unusable)?;
         options::check_place(&layout, &data, &hash)?;
         let fec = options.fec.open(open, Some(&data), &hash, &layout)?;
-        if fec.is_some() {
-            return Err(Failure::new(
-                Kind::Usage,
-                "--fec-device is not supported here yet, and nothing was done",
-            ));
-        }
         Ok(Opened { data, hash, fec, image, root, signer, layout })
     }
 
     /// What can be verified.
     pub(super) fn volume(&self) -> Result<Volume<&Device, &Device>, Failure> {
         self.volume_under(&self.root)
+    }
+
+    /// The same, to be read with error correction, if there is any.
+    pub(super) fn correcting(&self) -> Result<Option<Verity<&Device, &Device>>, Failure> {
+        let Some(fec) = &self.fec else { return Ok(None) };
+        let corrector = Corrector::new(fec.area.clone(), &fec.device);
+        Ok(Some(Verity::new(self.volume()?).with_correction(corrector)))
     }
 
     /// The same under another root hash.

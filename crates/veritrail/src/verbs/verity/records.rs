@@ -142,6 +142,24 @@ impl<'a> ImageRecords<'a> {
         }
     }
 
+    /// A bad block for which error correction found right bytes, `errors` of them other than they
+    /// were: an event of its own, because the kernel has no record of that.
+    pub(super) fn corrected(
+        &mut self,
+        finding: &Finding,
+        errors: u64,
+        result: &str,
+    ) -> Result<(), Failure> {
+        let file = match &finding.blocks {
+            Blocks::Data(_) => &self.data,
+            Blocks::Hash { .. } => &self.hash,
+        };
+        let place = finding.place(self.layout);
+        let mut body = format!("{place} errors={errors} result={result} ").into_bytes();
+        body.extend_from_slice(Body::new().untrusted("file", file.as_bytes()).as_bytes());
+        self.records.event(&[Line { record_type: "VT_FEC", body }])
+    }
+
     fn found_at(&mut self, finding: &Finding, block: DataBlock) -> Result<(), Failure> {
         let Some(violation) = finding.violation(DeviceId::Unserved, block) else { return Ok(()) };
         let (health, saturated) = self.health.after_mismatch();

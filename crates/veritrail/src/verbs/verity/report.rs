@@ -9,6 +9,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::fec::Fec;
+use super::findings::Correction;
 
 /// The lines that `veritysetup dump` and `format` print.
 pub(super) fn write_header(
@@ -125,8 +126,14 @@ pub(super) fn write_json(out: &mut dyn Write, value: &impl Serialize) -> io::Res
     writeln!(out)
 }
 
-/// One line about a finding.
-pub(super) fn sentence(finding: &Finding, layout: &Layout, data: &Path, hash: &Path) -> String {
+/// One line about a finding, and how many bytes could be corrected, if they could.
+pub(super) fn sentence(
+    finding: &Finding,
+    layout: &Layout,
+    data: &Path,
+    hash: &Path,
+    corrected: Option<(u64, Correction)>,
+) -> String {
     let bytes = finding.bytes(layout);
     let span = |what: &str, first: u64, end: u64| {
         if end - first == 1 {
@@ -160,7 +167,10 @@ pub(super) fn sentence(finding: &Finding, layout: &Layout, data: &Path, hash: &P
         bytes.end - 1,
         device.display()
     );
-    if let Blocks::Hash { covers, .. } = &finding.blocks
+    if let Some((errors, correction)) = corrected {
+        let plural = if errors == 1 { "" } else { "s" };
+        line += &format!("; {errors} byte{plural} {}", correction.word());
+    } else if let Blocks::Hash { covers, .. } = &finding.blocks
         && finding.fault != Fault::SpareNotZero
     {
         let covered = span("data", covers.start.0, covers.end.0);
@@ -170,7 +180,7 @@ pub(super) fn sentence(finding: &Finding, layout: &Layout, data: &Path, hash: &P
 }
 
 /// The line that ends a verification.
-pub(super) fn total(summary: &Summary) -> String {
+pub(super) fn total(summary: &Summary, correction: Option<Correction>) -> String {
     let mut parts = vec![format!("{} data blocks good", summary.good)];
     let counts = [
         (summary.mismatched, "do not match"),
@@ -187,6 +197,14 @@ pub(super) fn total(summary: &Summary) -> String {
             .filter(|(count, _)| *count > 0)
             .map(|(count, what)| format!("{count} {what}")),
     );
+    if let Some(correction) = correction.map(Correction::word)
+        && summary.mended + summary.mended_hash_blocks > 0
+    {
+        parts.push(format!("{} {correction}", summary.mended));
+        if summary.mended_hash_blocks > 0 {
+            parts.push(format!("{} hash blocks {correction}", summary.mended_hash_blocks));
+        }
+    }
     parts.join(", ")
 }
 

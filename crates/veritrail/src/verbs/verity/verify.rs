@@ -1,18 +1,19 @@
 //! `veritrail verity verify`
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::ops::ControlFlow;
 
 use block::ReadAt;
-use block::verity::{Blocks, Digest, Fault, Finding, Layout, Summary, Watch};
+use block::fec::{self, Counted};
+use block::verity::{Blocks, Digest, Fault, Finding, Watch};
 use clap::Args;
-use serde::Serialize;
 
 use super::device::Device;
+use super::findings::{Correction, Report, Verdict};
 use super::operands::{Opened, Operands};
 use super::options::Options;
 use super::records::{ImageRecords, RecordTo, Records};
-use super::report::{Progress, sentence, total};
+use super::report::Progress;
 use crate::outcome::{Failure, Kind, Outcome};
 
 /// Verify device
@@ -61,247 +62,29 @@ fn verify(
     }
     let Operands { data_device, hash_device, .. } = &args.operands;
 
-    let progress = Progress::new(volume.layout());
-    let mut report = Report {
-        args,
-        layout: volume.layout(),
-        progress: &progress,
+    let progress = Progress::new(&image.layout);
+    let records = ImageRecords::new(records, &image.layout, data_device, hash_device);
+    let correction = image.fec.as_ref().map(|_| Correction::Repairable);
+    let mut report = Report::begin(
+        args.json,
+        &args.operands,
+        &image.layout,
+        &progress,
         out,
-        records: ImageRecords::new(records, volume.layout(), data_device, hash_device),
-        findings: 0,
-        top: false,
-        unread: false,
-        failed: None,
+        records,
+        correction,
+    )?;
+    let summary = match image.correcting()? {
+        None => volume.verify(options.threads(), &mut report),
+        Some(device) => volume.verify_and_correct(options.threads(), &device, &mut report),
     };
-    report.begin()?;
-    let summary = volume.verify(options.threads(), &mut report);
     progress.finish();
-    if let Some(failure) = report.failed {
-        return Err(failure);
-    }
-    let verdict = Verdict::of(&summary);
-    report.end(&summary, verdict, options.verbose)?;
-    match verdict {
-        Verdict::Good => Ok(Outcome::Good),
-        Verdict::Violation => Ok(Outcome::No),
-        Verdict::Unreadable => {
-            Err(Failure::new(Kind::Io, "not everything could be read; what could be read is good"))
-        }
-    }
-}
-
-/// What a verification comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Verdict {
-    Good,
-    Violation,
-    Unreadable,
-}
-
-impl Verdict {
-    fn of(summary: &Summary) -> Verdict {
-        if summary.has_violation() {
-            Verdict::Violation
-        } else if summary.has_unreadable() {
-            Verdict::Unreadable
-        } else {
-            Verdict::Good
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct Counts {
-    good: u64,
-    mismatched: u64,
-    missing: u64,
-    unverifiable: u64,
-    unreadable: u64,
-    unreachable: u64,
-    bad_hash_blocks: u64,
-    unreadable_hash_blocks: u64,
-}
-
-impl Counts {
-    fn of(summary: &Summary) -> Counts {
-        let Summary {
-            good,
-            mismatched,
-            missing,
-            unreadable,
-            unverifiable,
-            unreachable,
-            bad_hash_blocks,
-            unreadable_hash_blocks,
-        } = *summary;
-        Counts {
-            good,
-            mismatched,
-            missing,
-            unverifiable,
-            unreadable,
-            unreachable,
-            bad_hash_blocks,
-            unreadable_hash_blocks,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct End {
-    summary: Counts,
-    verdict: Verdict,
-}
-
-/// A finding for machines. Ranges begin at `first` and end at `last`, which belongs to them.
-#[derive(Serialize)]
-struct Found {
-    role: &'static str,
-    fault: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    errno: Option<i32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    level: Option<usize>,
-    blocks: Span,
-    bytes: Span,
-    data_blocks: Span,
-}
-
-#[derive(Serialize)]
-struct Span {
-    first: u64,
-    last: u64,
-}
-
-impl Span {
-    fn new(start: u64, end: u64) -> Span {
-        Span { first: start, last: end - 1 }
-    }
-}
-
-impl Found {
-    fn of(finding: &Finding, layout: &Layout) -> Found {
-        let (role, level, blocks) = match &finding.blocks {
-            Blocks::Data(blocks) => ("data", None, Span::new(blocks.start.0, blocks.end.0)),
-            Blocks::Hash { level, blocks, .. } => {
-                ("hash", Some(*level), Span::new(blocks.start.0, blocks.end.0))
-            }
-        };
-        let errno = match finding.fault {
-            Fault::Unreadable { errno } => Some(errno),
-            _ => None,
-        };
-        let bytes = finding.bytes(layout);
-        let data_blocks = finding.data_blocks();
-        Found {
-            role,
-            fault: finding.fault.word(),
-            errno,
-            level,
-            blocks,
-            bytes: Span::new(bytes.start, bytes.end),
-            data_blocks: Span::new(data_blocks.start.0, data_blocks.end.0),
-        }
-    }
-}
-
-/// Prints findings as they come, so that no number of them fills memory.
-struct Report<'a> {
-    args: &'a VerifyArgs,
-    layout: &'a Layout,
-    progress: &'a Progress,
-    out: &'a mut dyn Write,
-    records: ImageRecords<'a>,
-    findings: u64,
-    /// What the root hash stands for does not match it.
-    top: bool,
-    /// Whoever read the output has closed it. The verdict and the records are still wanted.
-    unread: bool,
-    failed: Option<Failure>,
-}
-
-impl Report<'_> {
-    fn print(&mut self, text: &str) -> io::Result<()> {
-        if self.unread {
-            return Ok(());
-        }
-        match self.progress.aside(|| self.out.write_all(text.as_bytes())) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                self.unread = true;
-                Ok(())
-            }
-            written => written,
-        }
-    }
-
-    fn begin(&mut self) -> io::Result<()> {
-        if self.args.json {
-            self.print(&format!("{{\"data_blocks\":{},\"findings\":[", self.layout.data_blocks()))?;
-        }
-        Ok(())
-    }
-
-    fn tell(&mut self, finding: &Finding) -> Result<(), Failure> {
-        if self.args.json {
-            let comma = if self.findings == 0 { "" } else { "," };
-            let text =
-                serde_json::to_string(&Found::of(finding, self.layout)).map_err(io::Error::from)?;
-            self.print(&format!("{comma}{text}"))?;
-        } else {
-            let Operands { data_device, hash_device, .. } = &self.args.operands;
-            let line = sentence(finding, self.layout, data_device, hash_device);
-            self.print(&format!("{line}\n"))?;
-        }
-        self.findings += 1;
-        let levels = self.layout.geometry().levels();
-        self.top |= finding.fault == Fault::Mismatch
-            && match finding.blocks {
-                Blocks::Data(_) => levels == 0,
-                Blocks::Hash { level, .. } => level + 1 == levels,
-            };
-        self.records.found(finding)
-    }
-
-    fn end(&mut self, summary: &Summary, verdict: Verdict, verbose: bool) -> io::Result<()> {
-        if self.args.json {
-            let end = End { summary: Counts::of(summary), verdict };
-            let text = serde_json::to_string(&end)?;
-            // The object that `begin` opened goes on with the fields of this one.
-            self.print(&format!("],{}\n", text.strip_prefix('{').unwrap_or(&text)))?;
-        } else if verdict != Verdict::Good || verbose || io::stdout().is_terminal() {
-            self.print(&format!("{}\n", total(summary)))?;
-        }
-        if self.top {
-            // Standard error may be closed; the verdict is said already.
-            let _ = writeln!(
-                io::stderr(),
-                "veritrail: nothing fits this root hash: either it belongs to another image, or \
-                 the top of this one is damaged"
-            );
-        }
-        Ok(())
-    }
-}
-
-impl Watch for Report<'_> {
-    fn found(&mut self, finding: &Finding) -> ControlFlow<()> {
-        match self.tell(finding) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(failure) => {
-                self.failed = Some(failure);
-                ControlFlow::Break(())
-            }
-        }
-    }
-
-    fn progress(&mut self, done: u64) {
-        self.progress.set(done);
-    }
+    report.end(&summary, Verdict::of(&summary), options.verbose)
 }
 
 /// As `veritysetup verify` does it: silent when all is good, stops at the first fault, says its
-/// position on standard error. Its exit status tells a wrong root hash and a read that failed or
+/// position on standard error, and how many bytes error correction could make good, which is all it
+/// looks at then. Its exit status tells a wrong root hash and a read that failed or
 /// came short (both "wrong parameters") from data that does not match ("no permission").
 pub(super) fn run_as_veritysetup(args: &VerifyArgs, options: &Options) -> Result<Outcome, Failure> {
     let image = args.operands.open(options)?;
@@ -310,26 +93,45 @@ pub(super) fn run_as_veritysetup(args: &VerifyArgs, options: &Options) -> Result
     };
     // It builds the tree from the data up, so what is wrong with its top shows last: then the
     // image is good under the root hash that its own top has.
-    if let Some(own) = own_root(&first, &image)?
-        && first_finding(&image, options, &own)?.is_none()
-    {
-        return Err(Failure::new(Kind::Unusable, "Verification of root hash failed."));
+    let wrong_root = match own_root(&first, &image)? {
+        Some(own) => first_finding(&image, options, &own)?.is_none(),
+        None => false,
+    };
+    // Standard error may be closed; the exit status says it too.
+    let say = |line: &str| drop(writeln!(io::stderr(), "{line}"));
+    if wrong_root {
+        let failed = "Verification of root hash failed.";
+        if image.fec.is_none() {
+            return Err(Failure::new(Kind::Unusable, failed));
+        }
+        say(failed);
+    } else {
+        let position = first.bytes(&image.layout).start;
+        match first.fault {
+            Fault::Mismatch => say(&format!("Verification failed at position {position}.")),
+            Fault::SpareNotZero => {
+                say(&format!("Spare area is not zeroed at position {position}."));
+            }
+            Fault::Missing | Fault::Unreadable { .. } => {
+                return Err(Failure::new(Kind::Unusable, "Verification of data area failed."));
+            }
+        }
+        say("Verification of data area failed.");
     }
-    let position = first.bytes(&image.layout).start;
-    match first.fault {
-        Fault::Mismatch | Fault::SpareNotZero => {
-            let what = match first.fault {
-                Fault::SpareNotZero => "Spare area is not zeroed",
-                _ => "Verification failed",
-            };
-            // Standard error may be closed; the exit status says it too.
-            let _ = writeln!(io::stderr(), "{what} at position {position}.");
-            let _ = writeln!(io::stderr(), "Verification of data area failed.");
+    let Some(fec) = &image.fec else { return Ok(Outcome::No) };
+    let counted = fec::count(&image.data, &image.hash, &fec.device, &fec.area, options.threads());
+    match counted {
+        Ok(Counted::Errors(0)) => Ok(Outcome::No),
+        Ok(Counted::Errors(errors)) => {
+            say(&format!("Found {errors} repairable errors with FEC device."));
+            Ok(if wrong_root { Outcome::No } else { Outcome::Good })
+        }
+        Ok(Counted::Beyond { row }) => {
+            say(&format!("Failed to repair parity for block {row}."));
+            say("Errors cannot be repaired with FEC device.");
             Ok(Outcome::No)
         }
-        Fault::Missing | Fault::Unreadable { .. } => {
-            Err(Failure::new(Kind::Unusable, "Verification of data area failed."))
-        }
+        Err(error) => Err(Failure::new(Kind::Io, "cannot count errors").because(error)),
     }
 }
 
