@@ -116,7 +116,8 @@ fn send(shared: &Shared, mut stream: &UnixStream, broken: &AtomicBool) -> End {
             if broken.load(Ordering::SeqCst) {
                 return End::Broken;
             }
-            state.outbox.push_gap(Instant::now());
+            let closing = state.closing;
+            state.outbox.push_gap(Instant::now(), closing);
             for item in state.outbox.after(sent) {
                 frame::write_entry(&mut out, item.seq, item.class, &item.packed);
                 sent = item.seq;

@@ -140,10 +140,11 @@ impl Desk<'_> {
         loop {
             let mut state = self.shared.state();
             loop {
+                let closing = state.closing;
+                state.outbox.push_gap(Instant::now(), closing);
                 if state.is_finished() {
                     return state.failed.clone().map_or(Ok(()), Err);
                 }
-                state.outbox.push_gap(Instant::now());
                 let due = self.due();
                 if state.outbox.has_waiting()
                     || !state.inbox.queue.is_empty()

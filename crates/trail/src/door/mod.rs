@@ -276,7 +276,7 @@ impl Door {
             state.outbox.drop_one(entry.class);
             return Ok(None);
         }
-        state.outbox.push_gap(Instant::now());
+        state.outbox.push_gap(Instant::now(), false);
         Ok(Some(self.push(&mut state, entry, packed)))
     }
 
@@ -326,11 +326,11 @@ impl Door {
         self.shared.state().outbox.settled() >= receipt.0
     }
 
-    /// How many entries were handed in and are neither durable nor refused: what is lost at most if
-    /// the door fails now.
+    /// How many entries are lost at most if the door fails or closes now: those that are not durable
+    /// yet, and those that found no room and stand in no durable gap record.
     #[must_use]
-    pub fn unsettled(&self) -> u64 {
-        self.shared.state().outbox.unsettled()
+    pub fn unaccounted(&self) -> u64 {
+        self.shared.state().outbox.unaccounted()
     }
 
     /// The signed note over everything that was handed in before, and perhaps more. Takes
@@ -362,6 +362,7 @@ impl Door {
     ///
     /// # Errors
     /// What made the door unusable: then what was not acknowledged may be lost.
+    /// [`DoorError::NoRoom`] where entries found no room, nor the record that says so.
     pub fn close(mut self) -> Result<(), DoorError> {
         self.end()
     }
@@ -374,7 +375,10 @@ impl Door {
         drop(state);
         self.shared.work.notify_all();
         let outcome = self.shared.wait(&self.shared.done, |state| state.ended.then_some(()));
-        let outcome = outcome.map(drop);
+        let outcome = outcome.and_then(|state| match state.outbox.unaccounted() {
+            0 => Ok(()),
+            _ => Err(DoorError::NoRoom),
+        });
         if let Err(error) = &outcome {
             // The keeper gives up as well.
             self.shared.fail(error.clone());

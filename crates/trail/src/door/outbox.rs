@@ -61,6 +61,8 @@ pub(super) struct Outbox {
     lost: Lost,
     /// The gap record that is on its way, what it says, and when it was made.
     gap: Option<(u64, Lost, Instant)>,
+    /// Whether the last chance to tell was taken.
+    closing: bool,
 }
 
 /// How long at least between two gap records: on a full disk they are refused as well.
@@ -77,9 +79,11 @@ impl Outbox {
         self.settled == self.last
     }
 
-    /// How many are neither durable nor refused.
-    pub(super) fn unsettled(&self) -> u64 {
-        self.last - self.settled
+    /// How many were lost, or are if this ends now: neither durable nor told in a gap record that is.
+    pub(super) fn unaccounted(&self) -> u64 {
+        let told = |(seq, lost, _): &(u64, Lost, Instant)| (*seq > self.settled).then_some(*lost);
+        let untold = self.gap.as_ref().and_then(told).unwrap_or_default();
+        self.last - self.settled + self.lost.iter().chain(&untold).sum::<u64>()
     }
 
     /// Whether there is room for an entry.
@@ -101,10 +105,12 @@ impl Outbox {
         self.lost[usize::from(class_number(class))] += 1;
     }
 
-    /// Hands in a record of what was lost, if something was and it is time.
-    pub(super) fn push_gap(&mut self, now: Instant) {
+    /// Hands in a record of what was lost, if something was and it is time; it is time when the
+    /// door is `closing`, once.
+    pub(super) fn push_gap(&mut self, now: Instant, closing: bool) {
         let early = |(_, _, made): &(u64, Lost, Instant)| now - *made < GAP_INTERVAL;
-        if self.lost == [0; 3] || self.gap.as_ref().is_some_and(early) {
+        let last = closing && !std::mem::replace(&mut self.closing, closing);
+        if self.lost == [0; 3] || (!last && self.gap.as_ref().is_some_and(early)) {
             return;
         }
         let lost = std::mem::take(&mut self.lost);
@@ -239,21 +245,41 @@ mod tests {
         };
         let mut outbox = Outbox::default();
         let start = Instant::now();
-        outbox.push_gap(start);
+        outbox.push_gap(start, false);
         assert!(!outbox.has_waiting(), "nothing was lost");
         outbox.drop_one(Class::Keyed);
         outbox.drop_one(Class::Rest);
         outbox.drop_one(Class::Rest);
-        outbox.push_gap(start);
+        outbox.push_gap(start, false);
         assert_eq!(gap(&outbox), "VT_GAPsource=queue integrity=0 keyed=1 rest=2 count=exact");
         outbox.refuse(1, Class::Integrity, Refusal::NoRoom, String::new());
         outbox.settle(1);
-        outbox.push_gap(start + GAP_INTERVAL / 2);
+        outbox.push_gap(start + GAP_INTERVAL / 2, false);
         assert!(!outbox.has_waiting(), "not so soon");
-        outbox.push_gap(start + GAP_INTERVAL);
+        outbox.push_gap(start + GAP_INTERVAL, false);
         assert_eq!(gap(&outbox), "VT_GAPsource=queue integrity=0 keyed=1 rest=2 count=exact");
         outbox.settle(2);
-        outbox.push_gap(start + 3 * GAP_INTERVAL);
+        outbox.push_gap(start + 3 * GAP_INTERVAL, false);
         assert!(!outbox.has_waiting(), "said and durable");
+        assert_eq!(outbox.unaccounted(), 0);
+    }
+
+    #[test]
+    fn a_door_that_closes_tells_at_once_what_was_lost_but_not_for_ever() {
+        let mut outbox = Outbox::default();
+        let start = Instant::now();
+        outbox.drop_one(Class::Integrity);
+        outbox.push_gap(start, false);
+        outbox.settle(1);
+        outbox.drop_one(Class::Integrity);
+        outbox.drop_one(Class::Integrity);
+        assert_eq!(outbox.unaccounted(), 2);
+        outbox.push_gap(start, true);
+        assert!(outbox.has_waiting(), "there is no later");
+        outbox.refuse(2, Class::Integrity, Refusal::NoRoom, String::new());
+        outbox.settle(2);
+        outbox.push_gap(start, true);
+        assert!(!outbox.has_waiting(), "or a full disk keeps the process for ever");
+        assert_eq!(outbox.unaccounted(), 2);
     }
 }

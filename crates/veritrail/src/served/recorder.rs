@@ -232,7 +232,7 @@ impl Recorder {
             return;
         };
         if submit(door, &self.name, &lines).is_err() {
-            self.lost += door.unsettled() + 1;
+            self.lost += door.unaccounted() + 1;
             self.door = None;
         }
     }
