@@ -2,7 +2,6 @@
 //! say (docs/formats/served.md).
 
 use std::ffi::OsStr;
-use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -288,10 +287,11 @@ fn with_counts(body: Body, counts: Option<Counts>) -> Body {
         .word("io_errors", io_errors)
 }
 
-/// The body of VT_READER: who was answered, and with what. What /proc no longer tells is not there.
-pub(super) fn reader(report: &Report, seen: io::Result<Task>, answer: &str) -> Body {
+/// The body of VT_READER: who was answered, and with what. Of a reader that was not seen only the numbers are there that came with its
+/// request.
+pub(super) fn reader(report: &Report, seen: Option<&Task>, answer: &str) -> Body {
     let body = match seen {
-        Ok(task) => {
+        Some(task) => {
             let body = Body::new()
                 .word("pid", task.pid)
                 .word("tid", report.tid)
@@ -305,7 +305,7 @@ pub(super) fn reader(report: &Report, seen: io::Result<Task>, answer: &str) -> B
                 None => body.word("exe", "(null)"),
             }
         }
-        Err(_) => Body::new()
+        None => Body::new()
             .word("pid", "?")
             .word("tid", report.tid)
             .word("uid", report.uid)

@@ -58,8 +58,10 @@ fn note(
     shared: &Shared,
 ) -> bool {
     let layout = &opening.layout;
-    let seen = host::process::facts(report.tid).map(|facts| facts.task);
-    let reader = |answer: &str| recorder::reader(report, seen, answer);
+    // A number that was taken over by somebody else meanwhile is nobody's.
+    let seen = host::process::facts(report.tid).ok().map(|facts| facts.task);
+    let seen = seen.filter(|task| task.fsuid == report.uid && task.fsgid == report.gid);
+    let reader = |answer: &str| recorder::reader(report, seen.as_ref(), answer);
     match &report.what {
         What::Violation { block, found, saturated, delivered } => {
             let Some(finding) = found.finding(layout).filter(|_| *block < layout.data_blocks())
