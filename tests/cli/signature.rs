@@ -1,6 +1,7 @@
 //! Signatures of root hashes, on the command line.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -176,9 +177,62 @@ fn what_is_no_signature_is_unusable_and_what_is_no_keyring_is_missing() {
     assert_eq!(status, 3);
     assert!(err.starts_with("veritrail: cannot read the keyring nowhere\n"), "{err}");
     assert_eq!(signed.verify(&["--keyring", "keys", "--at", "yesterday"]).0, 2);
+    let (status, _, err) = signed.run(&["check-signature", &ROOT[2..], "root.p7s"]);
+    assert_eq!(status, 5);
+    assert!(err.contains("a root hash of 31 bytes is none of a known algorithm"), "{err}");
     let (status, _, err) = signed.run(&["dump", "root.hash", "--root-hash-signature", "root.p7s"]);
     let refused = "veritrail: Option --root-hash-signature is not allowed with dump action.\n";
     assert_eq!((status, err.as_str()), (2, refused));
+}
+
+#[test]
+fn a_keyring_that_everybody_can_write_to_is_none() {
+    let signed = Signed::new();
+    fs::set_permissions(signed.path("keys"), fs::Permissions::from_mode(0o777)).unwrap();
+    let (status, out, err) = signed.verify(&["--keyring", "keys", "--at", THEN]);
+    assert_eq!((status, out.as_str()), (3, ""), "{err}");
+    assert!(err.starts_with("veritrail: everybody can write to the keyring keys\n"), "{err}");
+}
+
+/// A device whose root hash nobody vouches for is not opened, and that is recorded in the kernel's
+/// words; the mapping that never was ends as one that was.
+#[test]
+fn a_device_is_opened_only_under_a_root_hash_that_the_keyring_vouches_for() {
+    let signed = Signed::new();
+    let name = format!("unsigned-{}", std::process::id());
+    let open = [
+        "open",
+        "root.img",
+        &name,
+        "root.hash",
+        ROOT,
+        "--root-hash-signature",
+        "root.p7s",
+        "--keyring",
+        "none",
+        "--trail",
+        "trail",
+    ];
+    let (status, out, err) = signed.run(&open);
+    assert_eq!((status, out.as_str()), (1, ""), "{err}");
+    assert!(
+        err.contains("veritrail: Root hash verification failed\n  because: no certificate"),
+        "{err}"
+    );
+    let search = Command::new(env!("CARGO_BIN_EXE_veritrail"))
+        .args(["search", "--trail", "trail", "-m", "DM_CTRL", "--raw"])
+        .current_dir(signed.0.path())
+        .output()
+        .unwrap();
+    let records = String::from_utf8(search.stdout).unwrap();
+    let found: Vec<&str> = records.lines().filter(|line| line.contains("module=verity")).collect();
+    assert_eq!(found.len(), 2, "{records}");
+    assert!(
+        found[0].contains("op=ctr")
+            && found[0].contains("error_msg='Root hash verification failed' res=0"),
+        "{records}"
+    );
+    assert!(found[1].contains("op=dtr"), "{records}");
 }
 
 /// Files that are none are named; a FIFO is not waited for; other names are not looked at.

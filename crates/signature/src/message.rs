@@ -487,18 +487,22 @@ fn attributes<'a>(set: &Element<'a>, signer: usize) -> Result<Attributes<'a>, Er
     Ok(Attributes { behind_tag: &set.whole[1..], message_digest, signing_time })
 }
 
-/// Whether content is what [`attributes`] reads. Its digest would be that of the attributes of
-/// another signature by the same signer, who never signed it as content.
+/// Whether content has the form of signed attributes. Its digest would be that of the attributes of
+/// another signature by the same signer, who never signed it as content. Values are not looked at:
+/// what another reader takes for attributes need not be what [`attributes`] takes.
 pub(crate) fn is_attributes(content: &[u8]) -> bool {
-    let mut outside = Walker::new(content, 0);
-    match outside.expect(Tag::Set, "attributes") {
-        Ok(set) => {
-            outside.is_empty()
-                && !matches!(
-                    attributes(&set, 0),
-                    Err(Error::Asn1(_) | Error::AttributeMissing { .. })
-                )
+    fn walk(content: &[u8]) -> Result<bool, Asn1Error> {
+        let mut outside = Walker::new(content, 0);
+        let mut inside = outside.expect(Tag::Set, "attributes")?.inside();
+        outside.end("attributes")?;
+        let some = !inside.is_empty();
+        while !inside.is_empty() {
+            let mut fields = inside.expect(Tag::Sequence, "an attribute")?.inside();
+            fields.expect(Tag::ObjectIdentifier, "the name of an attribute")?;
+            fields.expect(Tag::Set, "the values of an attribute")?;
+            fields.end("an attribute")?;
         }
-        Err(_) => false,
+        Ok(some)
     }
+    walk(content).unwrap_or(false)
 }

@@ -286,16 +286,21 @@ fn attributes_say_one_thing_and_about_this_content() {
 #[test]
 fn signed_attributes_are_not_content() {
     let alice = alice();
-    let attributes = set(&[&content_type(), &message_digest()]);
-    let signed = Signed {
-        content: Some(attributes.clone()),
-        signature: Some(sign(&key(1), &[&attributes])),
-        ..Signed::default()
-    };
-    starts(
-        &signed.judged(&alice, &[&alice]),
-        "unusable: the content is itself a set of signed attributes",
-    );
+    let odd_time = attribute(SIGNING_TIME, &[&encode(0x17, &[b"5001010000Z"])]);
+    for attributes in [
+        set(&[&content_type(), &message_digest()]),
+        set(&[&content_type(), &odd_time, &message_digest(), &attribute("1.2.3", &[])]),
+    ] {
+        let signed = Signed {
+            content: Some(attributes.clone()),
+            signature: Some(sign(&key(1), &[&attributes])),
+            ..Signed::default()
+        };
+        starts(
+            &signed.judged(&alice, &[&alice]),
+            "unusable: the content is itself a set of signed attributes",
+        );
+    }
     // Content that only begins like it is content.
     let text = b"1 is 0x31, a SET OF";
     let signed = Signed {

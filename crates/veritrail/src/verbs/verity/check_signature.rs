@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 use std::io::Write;
 use std::path::PathBuf;
 
+use ::signature::{Facts, Verdict};
 use block::verity::Digest;
 use clap::Args;
 use serde::Serialize;
-use signature::{Facts, Verdict};
 
-use super::options::{Options, unusable};
+use super::options::Options;
+use super::signature;
 use crate::outcome::{Failure, Outcome};
 
 /// Check the signature of a root hash (not in veritysetup)
@@ -41,7 +42,7 @@ pub(super) fn run(
     options: &Options,
     out: &mut dyn Write,
 ) -> Result<Outcome, Failure> {
-    let root = Digest::parse(&args.root_hash).map_err(unusable)?;
+    let root = signature::root(&args.root_hash)?;
     let verdict = options.signature.judge(&args.signature, &root)?;
     if args.json {
         let at = options.signature.at().to_string();

@@ -4,15 +4,15 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use block::verity::Digest;
-use clap::Args;
-use signature::{
+use ::signature::{
     Certificate, Keyring, Message, SignError, SigningKey, SigningKeyError, Verdict, sign_detached,
 };
+use block::verity::Digest;
+use clap::Args;
 use zeroize::Zeroizing;
 
-use super::options::{self, Options, unusable};
-use super::signature::{read, signed};
+use super::options::{self, Options};
+use super::signature::{self, read, signed};
 use crate::outcome::{Failure, Kind, Outcome};
 
 /// Sign a root hash (not in veritysetup)
@@ -102,7 +102,7 @@ fn root(args: &SignArgs, options: &Options) -> Result<Digest, Failure> {
                 .hint("give it as the operand or by --root-hash-file FILE"));
         }
     };
-    Digest::parse(&digits).map_err(unusable)
+    signature::root(&digits)
 }
 
 fn key(args: &SignArgs) -> Result<SigningKey, Failure> {

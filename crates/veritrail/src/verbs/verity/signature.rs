@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use block::verity::Digest;
@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use rustix::fs::OFlags;
 use signature::{Certificate, Keyring, Message, Time, Trusted, Verdict};
 
+use super::options::unusable;
 use crate::clock;
 use crate::outcome::{Failure, Kind};
 
@@ -66,7 +67,7 @@ impl SignatureOptions {
     /// Judges the signature in `file` over `root`.
     pub(super) fn judge(&self, file: &Path, root: &Digest) -> Result<Verdict, Failure> {
         let keyring = load(&self.keyring)?;
-        let unusable = |error| {
+        let no_signature = |error| {
             Failure::new(Kind::Unusable, format!("{} is no usable signature", file.display()))
                 .because(error)
                 .hint(
@@ -75,8 +76,8 @@ impl SignatureOptions {
                 )
         };
         let bytes = read(file, signature::MOST_BYTES as u64, "signature")?;
-        let message = Message::parse(&bytes).map_err(unusable)?;
-        message.check_detached(signed(root).as_bytes(), &keyring, self.at()).map_err(unusable)
+        let message = Message::parse(&bytes).map_err(no_signature)?;
+        message.check_detached(signed(root).as_bytes(), &keyring, self.at()).map_err(no_signature)
     }
 
     /// What to do about a verdict.
@@ -134,6 +135,18 @@ pub(super) fn signed(root: &Digest) -> String {
     root.to_string()
 }
 
+/// A root hash whose algorithm nobody named: as long as that of one there is.
+pub(super) fn root(digits: &str) -> Result<Digest, Failure> {
+    let root = Digest::parse(digits).map_err(unusable)?;
+    match root.as_bytes().len() {
+        20 | 28 | 32 | 48 | 64 => Ok(root),
+        bytes => {
+            let odd = format!("a root hash of {bytes} bytes is none of a known algorithm");
+            Err(Failure::new(Kind::Unusable, odd).hint("was a part of it left out?"))
+        }
+    }
+}
+
 /// The certificates of a folder. A file that is none is named and left out: that trusts fewer.
 fn load(folder: &Path) -> Result<Keyring, Failure> {
     let failed = |error: io::Error| {
@@ -143,6 +156,11 @@ fn load(folder: &Path) -> Result<Keyring, Failure> {
             .because(error)
             .hint("it is a folder with the certificates that are to be trusted (--keyring DIR)")
     };
+    if fs::metadata(folder).map_err(failed)?.mode() & 0o002 != 0 {
+        let open = format!("everybody can write to the keyring {}", folder.display());
+        return Err(Failure::new(Kind::Environment, open)
+            .hint("whoever writes there decides who is trusted; chmod o-w it"));
+    }
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
