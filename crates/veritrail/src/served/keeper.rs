@@ -1,7 +1,7 @@
 //! The process that owns a served device: its mount, its records, its end.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -423,6 +423,8 @@ fn finish(
                     Err(failure) => Answer::Failed(failure.to_string()),
                 };
                 answer(&stream, &said);
+                // Whoever asked waits until it is closed, which is to be when this process ends.
+                let _ = stream.into_raw_fd();
             }
             done
         }
