@@ -9,11 +9,13 @@ pub mod seeds;
 use std::time::Duration;
 
 use ::signature::{Certificate, Message, SigningKey, Time, Verdict};
-use block::verity::{HashArea, Layout, Superblock};
+use block::fec::{self, Area, Corrector};
+use block::verity::{BlockSize, HashArea, HashName, HashType, Layout, Params, Salt, Superblock};
 use host::mountinfo::{MountEntry, entries};
 use host::process::{Stat, Status};
 use record::interpret::{EventContext, Interpreter, Numeric, Reading};
 use record::stored::{Origin, Restorer, Source, push_stored, split_end};
+use record::units::{DataBlock, HashBlock};
 use record::write::Tail;
 use record::{Assembler, EventId, Line, Patience};
 use trail::door::{Frame, Unpacked, pack};
@@ -29,6 +31,7 @@ pub const ALL: &[Target] = &[
     ("stored", stored),
     ("interpret", interpret),
     ("superblock", superblock),
+    ("fec", fec),
     ("note", note),
     ("proof", proof),
     ("frame", frame),
@@ -117,6 +120,61 @@ pub fn superblock(bytes: &[u8]) {
     for offset in [0, 512, u64::MAX / 512 * 512] {
         let _ = Layout::new(&superblock.params, HashArea { offset, superblock: true });
     }
+}
+
+/// Any geometry and any bytes on the three devices. The first 35 bytes are numbers of the image
+/// (roots, block size, superblock; data blocks, FEC offset, end of what is covered, the block that is
+/// asked for); the rest is data, tree and parity, a third each. An area that is accepted has all its
+/// places in a file, and nothing is called corrected that was not called right.
+pub fn fec(bytes: &[u8]) {
+    let Some(([roots, size, flags], rest)) = bytes.split_first_chunk() else { return };
+    let Some((numbers, rest)) = rest.split_first_chunk::<32>() else { return };
+    let [data_blocks, offset, covered_end, number] =
+        std::array::from_fn(|n| u64::from_le_bytes(numbers.as_chunks().0[n]));
+    let block_size = BlockSize::new("block size", 512 << (size % 11)).expect("a power of two");
+    let params = Params {
+        hash_type: HashType::Normal,
+        hash: HashName::parse("sha256").expect("known"),
+        data_block_size: block_size,
+        hash_block_size: block_size,
+        data_blocks,
+        salt: Salt::default(),
+    };
+    let area = HashArea { offset: 0, superblock: flags & 1 == 0 };
+    let Ok(layout) = Layout::new(&params, area) else { return };
+    let Ok(area) = Area::new(&layout, u64::from(*roots), offset, covered_end) else { return };
+    let parity = area.bytes();
+    assert!(parity.start == offset && parity.start < parity.end && parity.end < 1 << 63);
+    assert_eq!(parity.end - parity.start, area.parity_blocks() * u64::from(block_size.bytes()));
+    assert!(area.covered() >= data_blocks);
+    if block_size.bytes() > 4096 {
+        // The same code over more bytes, and slow.
+        return;
+    }
+    let third = rest.len() / 3;
+    let (data, hash, parity) = (&rest[..third], &rest[third..2 * third], &rest[2 * third..]);
+    let target = match flags & 2 {
+        0 => fec::Target::Data(DataBlock(number)),
+        _ => fec::Target::Hash(HashBlock(number)),
+    };
+    let mut out = vec![0; block_size.as_usize()];
+    let mut right: Option<Vec<u8>> = None;
+    let corrected = Corrector::new(area, parity).correct(
+        &data,
+        &hash,
+        target,
+        &mut |other, bytes| {
+            assert_ne!(other, target);
+            bytes.first().is_some_and(|byte| byte & 1 != 0)
+        },
+        &mut |bytes| {
+            let is_right = bytes.last().is_some_and(|byte| byte & 3 == 0);
+            right = is_right.then(|| bytes.to_vec());
+            is_right
+        },
+        &mut out,
+    );
+    assert_eq!(corrected.is_some(), right.as_deref() == Some(&out[..]));
 }
 
 /// Only canonical bytes are a note, a checkpoint or a key.

@@ -36,6 +36,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
             seeds
         }
         "superblock" => superblocks(),
+        "fec" => parities(),
         "note" => vec![trail().note.clone(), key().public().to_text().into_bytes()],
         "proof" => trail().proofs.clone(),
         "frame" => frames(),
@@ -115,6 +116,23 @@ pub fn key() -> &'static SecretKey {
 #[must_use]
 pub fn proven() -> Vec<(u64, Vec<u8>)> {
     (0..).zip(trail().leaves.iter().cloned()).collect()
+}
+
+/// A small image with good parity, one block of it broken, and some numbers that are too large.
+fn parities() -> Vec<Vec<u8>> {
+    let seed = |head: [u8; 3], numbers: [u64; 4], devices: &[u8]| {
+        let numbers = numbers.map(u64::to_le_bytes);
+        [&head[..], numbers.as_flattened(), devices].concat()
+    };
+    let devices = |data: u8| [[data; 512], [0; 512], [0; 512]].concat();
+    vec![
+        // Zeros are a codeword, of any roots.
+        seed([2, 0, 1], [1, 0, 0, 0], &devices(0)),
+        seed([2, 0, 1], [1, 0, 0, 0], &devices(4)),
+        seed([7, 3, 0], [300, 512, 1 << 20, 299], &devices(4)),
+        seed([24, 10, 2], [1 << 40, 0, 1 << 60, 5], &[]),
+        seed([2, 0, 0], [u64::MAX >> 10, u64::MAX << 9, u64::MAX, u64::MAX], &[]),
+    ]
 }
 
 fn superblocks() -> Vec<Vec<u8>> {

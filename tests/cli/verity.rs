@@ -11,38 +11,38 @@ use tempfile::TempDir;
 const ROOT: &str = "a8f55e2d0f00c51dbe2c909296784c81633d184829b19980e2bd1d4270963f15";
 const ROOT_SHA512: &str = "9580272a638395a09352a7fc441a9bafbc1007a1d739e3a3760cc9d6048c2536d8226e2466b271f9711ee5b28de12b3a00672013408dc4f072006f64f29db902";
 
-fn golden(name: &str) -> Vec<u8> {
+pub(crate) fn golden(name: &str) -> Vec<u8> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/devices");
     fs::read(folder.join(name)).unwrap()
 }
 
 /// A folder with `root.img` and `root.hash`.
-struct Image(TempDir);
+pub(crate) struct Image(TempDir);
 
 impl Image {
-    fn new(hash: &str) -> Image {
+    pub(crate) fn new(hash: &str) -> Image {
         let image = Image(TempDir::new().unwrap());
         image.write("root.img", &golden("vdata-64x4k.img"));
         image.write("root.hash", &golden(hash));
         image
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn write(&self, name: &str, bytes: &[u8]) {
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
         fs::write(self.path(name), bytes).unwrap();
     }
 
     /// Overwrites 8 bytes.
-    fn corrupt(&self, name: &str, at: usize) {
+    pub(crate) fn corrupt(&self, name: &str, at: usize) {
         let mut bytes = fs::read(self.path(name)).unwrap();
         bytes[at..at + 8].copy_from_slice(b"CORRUPT!");
         self.write(name, &bytes);
     }
 
-    fn output(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn output(&self, arguments: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_veritrail"))
             .arg("verity")
             .args(arguments)
@@ -52,7 +52,7 @@ impl Image {
     }
 
     /// Exit status, standard output, standard error.
-    fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+    pub(crate) fn run(&self, arguments: &[&str]) -> (i32, String, String) {
         let output = self.output(arguments);
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (output.status.code().unwrap(), text(output.stdout), text(output.stderr))

@@ -160,7 +160,7 @@ impl Layout {
 #[test]
 fn parity_is_the_same_both_ways() {
     let Some(bench) = Bench::new("parity_is_the_same_both_ways") else { return };
-    let count = if std::env::var_os("VERITRAIL_LONG").is_some() { 2000 } else { 80 };
+    let count = if std::env::var_os("VERITRAIL_LONG").is_some() { 2000 } else { 40 };
     let mut numbers = Numbers(7);
     for _ in 0..count {
         let layout = Layout::random(&mut numbers);
