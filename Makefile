@@ -38,5 +38,5 @@ fuzz: ## each fuzz target for FUZZ_SECONDS (default 60); needs a nightly toolcha
 lint: setup ## format, clippy, documentation
 	@scripts/with-cargo scripts/lint
 
-install: build ## binary, man pages and completions under PREFIX (default /usr/local)
+install: build ## binary, man pages, completions and systemd units under PREFIX (default /usr/local)
 	@scripts/install $(PREFIX)

@@ -7,6 +7,7 @@ mod fec;
 mod import;
 mod pages;
 mod search;
+mod serve;
 mod signature;
 mod trail;
 mod verity;

@@ -20,6 +20,7 @@ const VERBS: &[&[&str]] = &[
     &["trail", "import"],
     &["trail", "export"],
     &["search"],
+    &["serve"],
     &["demo"],
     &["doctor"],
     &["completions"],

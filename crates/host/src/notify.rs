@@ -13,26 +13,36 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 /// # Errors
 /// Where the socket named in the environment does not take the datagram.
 pub fn ready() -> io::Result<bool> {
-    tell("READY=1")
+    tell("READY=1", Patience::Wait)
 }
 
-/// One line for people, shown by `systemctl status`. Line feeds become blanks.
+/// One line for people, shown by `systemctl status`. Line feeds become blanks. Where the manager
+/// is behind with its messages, it is not waited for.
 ///
 /// # Errors
-/// As [`ready`].
+/// As [`ready`], and `WouldBlock`.
 pub fn status(text: &str) -> io::Result<bool> {
-    tell(&format!("STATUS={}", text.replace('\n', " ")))
+    tell(&format!("STATUS={}", text.replace('\n', " ")), Patience::Leave)
 }
 
 /// The device is being closed.
 ///
 /// # Errors
-/// As [`ready`].
+/// As [`status`].
 pub fn stopping() -> io::Result<bool> {
-    tell("STOPPING=1")
+    tell("STOPPING=1", Patience::Leave)
 }
 
-fn tell(word: &str) -> io::Result<bool> {
+/// What to do where the manager's queue is full.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    /// It matters that this arrives.
+    Wait,
+    /// Something else matters more, such as a reader that waits.
+    Leave,
+}
+
+fn tell(word: &str, patience: Patience) -> io::Result<bool> {
     let Some(name) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
         return Ok(false);
     };
@@ -41,6 +51,8 @@ fn tell(word: &str) -> io::Result<bool> {
         [b'/', ..] => SocketAddr::from_pathname(&name)?,
         _ => return Err(io::Error::new(io::ErrorKind::Unsupported, "NOTIFY_SOCKET is no path")),
     };
-    UnixDatagram::unbound()?.send_to_addr(word.as_bytes(), &address)?;
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(patience == Patience::Leave)?;
+    socket.send_to_addr(word.as_bytes(), &address)?;
     Ok(true)
 }

@@ -3,7 +3,7 @@
 //! One binary; a link named like a stock tool makes it behave as that tool does
 //! for the verbs that exist, exit codes included.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -30,6 +30,7 @@ enum Verb {
     /// Tamper-evident trails: verify, prove, check-proof, checkpoint, import, export
     #[command(subcommand)]
     Trail(verbs::trail::Verb),
+    Serve(verbs::serve::ServeArgs),
     Demo(verbs::demo::DemoArgs),
     Doctor(verbs::doctor::DoctorArgs),
     Completions(verbs::completions::CompletionsArgs),
@@ -137,10 +138,12 @@ fn alone<A: Args>(name: &'static str, args: Vec<OsString>) -> Result<A, clap::Er
 }
 
 /// Does what a command line asks for, as if it had been typed behind `veritrail`.
-pub(crate) fn execute(args: &[&str], out: &mut dyn Write) -> Result<Outcome, Failure> {
-    let typed = std::iter::once("veritrail").chain(args.iter().copied()).map(OsString::from);
-    let command = parse(typed.collect())
-        .map_err(|_| Failure::new(Kind::Usage, format!("`{}` is no command", args.join(" "))))?;
+pub(crate) fn execute(args: &[impl AsRef<OsStr>], out: &mut dyn Write) -> Result<Outcome, Failure> {
+    let typed = std::iter::once("veritrail".as_ref()).chain(args.iter().map(AsRef::as_ref));
+    let command = parse(typed.map(OsStr::to_owned).collect()).map_err(|_| {
+        let words: Vec<_> = args.iter().map(|arg| arg.as_ref().to_string_lossy()).collect();
+        Failure::new(Kind::Usage, format!("`{}` is no command", words.join(" ")))
+    })?;
     command.run(out)
 }
 
@@ -157,6 +160,7 @@ impl Command {
                 args.run(manner, &Clock::read(), out)
             }
             Verb::Trail(verb) => verb.run(out),
+            Verb::Serve(args) => verbs::serve::run(args, out),
             Verb::Demo(args) => verbs::demo::run(args, out),
             Verb::Doctor(args) => verbs::doctor::run(args, out),
             Verb::Completions(args) => verbs::completions::completions(args, out),

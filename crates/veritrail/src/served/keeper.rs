@@ -17,6 +17,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::control::{self, Answer, Question, State, Status};
 use super::directory::Claim;
+use super::manager;
 use super::opening::Opening;
 use super::recorder::Recorder;
 use super::reports::note_reports;
@@ -327,7 +328,12 @@ fn wait_for_end(
                 deferred = None;
                 answer(&stream, &Answer::Cancelled);
             }
-            Ok(Event::Signal) => signalled = signalled.or(Some(Instant::now())),
+            Ok(Event::Signal) => {
+                if signalled.is_none() {
+                    manager::stopping();
+                }
+                signalled = signalled.or(Some(Instant::now()));
+            }
             Ok(Event::VolumeGone) => {
                 return match host::mount::is_mounted(claim.device()) {
                     Ok(false) => End::Unmounted(Asked::Nobody),
@@ -399,6 +405,7 @@ fn finish(
     claim: Claim,
     shared: &Shared,
 ) -> Result<(), Failure> {
+    manager::stopping();
     if wait_at_most(&mut child, GRACE).is_none() {
         let _ = child.kill();
         let _ = child.wait();

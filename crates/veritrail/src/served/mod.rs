@@ -14,11 +14,13 @@
 //! and nothing else. It is believed about blocks and never about text: the keeper writes every
 //! record itself, from numbers it has checked. A volume without its keeper ends, so no read is
 //! answered that could not be recorded; a keeper without its volume records that and leaves the dead
-//! mount, so that readers get an error and never the empty file below it.
+//! mount, so that readers get an error and never the empty file below it. A service manager, where there
+//! is one, hears how it goes (manager.rs); `veritrail serve` is this server in the foreground.
 
 pub(crate) mod control;
 pub(crate) mod directory;
 pub(crate) mod keeper;
+mod manager;
 mod opening;
 mod recorder;
 mod reports;

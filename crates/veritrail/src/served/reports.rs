@@ -1,6 +1,7 @@
 //! From what the volume reports to what is recorded, and what is known for `status`.
 
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use block::verity::Refused;
 use host::channel::{Channel, Received};
@@ -8,6 +9,7 @@ use record::units::DataBlock;
 
 use super::control::LastViolation;
 use super::keeper::Shared;
+use super::manager::Manager;
 use super::opening::Opening;
 use super::recorder::{self, Files, Recorder};
 use super::wire::{self, Report, What};
@@ -24,15 +26,20 @@ pub(super) fn note_reports(
     let files = opening.files();
     let mut buf = vec![0; wire::LONGEST];
     let mut command = opening.on_corruption.command();
+    let mut manager = Manager::new();
     loop {
-        let len = match reports.recv(&mut buf, None) {
+        let len = match reports.recv(&mut buf, manager.due()) {
             Ok(Received::Message { len, .. }) => len,
-            Ok(Received::TimedOut) => continue,
+            Ok(Received::TimedOut) => {
+                manager.tell();
+                continue;
+            }
             Ok(Received::Closed) | Err(_) => return recorder,
         };
         match serde_json::from_slice::<Report>(&buf[..len]) {
             Ok(report) => {
                 let violation = note(&report, &mut recorder, opening, &files, shared);
+                manager.heard(&report.what);
                 if violation && let Some(argv) = command.take() {
                     // Without a durable record the host must not go down.
                     if recorder.settle().is_ok() {
@@ -46,6 +53,9 @@ pub(super) fn note_reports(
         }
         // A volume that cannot take the answer is gone.
         let _ = reports.send(b"+", &[]);
+        if manager.due() == Some(Duration::ZERO) {
+            manager.tell();
+        }
     }
 }
 
@@ -99,7 +109,8 @@ fn note(
 
 fn run(argv: &[String]) {
     let Some((program, args)) = argv.split_first() else { return };
-    let command = Command::new(program).args(args).stdin(Stdio::null()).spawn();
+    let command =
+        Command::new(program).args(args).stdin(Stdio::null()).env_remove("NOTIFY_SOCKET").spawn();
     match command {
         Ok(mut child) => {
             std::thread::spawn(move || child.wait());

@@ -1,20 +1,24 @@
 //! `veritrail doctor`: what this machine offers, and what to do about what it lacks.
 //!
-//! Reads /proc, /sys and device nodes only; it changes nothing and probes nothing
-//! by a system call that could leave a trace.
+//! Reads /proc, /sys and the run directory, opens /dev/fuse and closes it; it changes nothing and
+//! probes nothing by a system call that could leave a trace.
 
-use std::fs;
-use std::io::Write;
+use std::borrow::Cow;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
 
 use crate::outcome::{Failure, Outcome};
+use crate::served::{Directory, control};
+use crate::verbs::verity;
 
 /// Say what this machine offers and what to do about what is missing
 ///
-/// Looks at /proc, /sys and device nodes; changes nothing. Exits 0 whatever it finds:
+/// Looks at /proc, /sys, device nodes and the servers of devices; changes nothing. Exits 0 whatever it finds:
 /// nothing in the table is needed to check images, or to read, import and verify trails.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -24,6 +28,9 @@ pub(crate) struct DoctorArgs {
     /// Print one JSON object instead of the table
     #[arg(long)]
     json: bool,
+    /// Look for device servers below this directory instead of /run/veritrail
+    #[arg(long, value_name = "DIR")]
+    run_dir: Option<PathBuf>,
 }
 
 /// What was found about one thing that veritrail can use.
@@ -37,7 +44,7 @@ struct Finding {
     /// What veritrail uses it for.
     purpose: &'static str,
     /// What to do about it where it is missing.
-    remedy: Option<&'static str>,
+    remedy: Option<Cow<'static, str>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -70,13 +77,15 @@ struct Report {
 
 pub(crate) fn run(args: &DoctorArgs, out: &mut dyn Write) -> Result<Outcome, Failure> {
     let machine = Machine::new("/");
+    let mut findings = examine(&machine);
+    findings.push(device_servers(&Directory::locate(args.run_dir.as_deref())?));
     let report = Report {
         kernel: machine.kernel_release().unwrap_or_else(|| "unknown".into()),
         root: rustix::process::geteuid().is_root(),
-        findings: examine(&machine),
+        findings,
     };
     if args.json {
-        serde_json::to_writer_pretty(&mut *out, &report).map_err(std::io::Error::from)?;
+        serde_json::to_writer_pretty(&mut *out, &report).map_err(io::Error::from)?;
         writeln!(out)?;
         return Ok(Outcome::Good);
     }
@@ -86,7 +95,7 @@ pub(crate) fn run(args: &DoctorArgs, out: &mut dyn Write) -> Result<Outcome, Fai
         writeln!(out, "{:<8} {:<15} {}", finding.state.word(), finding.name, finding.seen)?;
         if finding.state != State::Has {
             writeln!(out, "{:24} for: {}", "", finding.purpose)?;
-            if let Some(remedy) = finding.remedy {
+            if let Some(remedy) = &finding.remedy {
                 writeln!(out, "{:24} do:  {remedy}", "")?;
             }
         }
@@ -158,7 +167,8 @@ fn finding(
     purpose: &'static str,
     remedy: &'static str,
 ) -> Finding {
-    let (state, remedy) = if present { (State::Has, None) } else { (State::Lacks, Some(remedy)) };
+    let (state, remedy) =
+        if present { (State::Has, None) } else { (State::Lacks, Some(remedy.into())) };
     Finding { name, state, seen: seen.into(), purpose, remedy }
 }
 
@@ -166,6 +176,7 @@ fn examine(machine: &Machine) -> Vec<Finding> {
     vec![
         cpu(),
         fuse(machine),
+        fusermount(machine),
         audit(machine),
         dm_audit(machine),
         device_mapper(machine),
@@ -206,21 +217,78 @@ fn cpu() -> Finding {
 }
 
 fn fuse(machine: &Machine) -> Finding {
-    let device = machine.exists("/dev/fuse");
-    let kernel = machine.lists("/proc/filesystems", "fuse");
-    let rootless = machine.program("fusermount3");
-    let seen = match (device || kernel, rootless) {
-        (true, Some(folder)) => format!("/dev/fuse, {folder}/fusermount3"),
-        (true, None) => "/dev/fuse, no fusermount3 (root can mount, others cannot)".to_owned(),
-        (false, _) => "no /dev/fuse".to_owned(),
+    // Opened and closed, it is a connection that nobody has mounted.
+    let opened = OpenOptions::new().read(true).write(true).open(machine.path("/dev/fuse"));
+    let (seen, remedy) = match opened {
+        Ok(_) => ("/dev/fuse can be used".to_owned(), ""),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound => (
+                "no /dev/fuse".to_owned(),
+                "modprobe fuse; in a container, have its manager pass /dev/fuse in",
+            ),
+            io::ErrorKind::PermissionDenied => {
+                (format!("/dev/fuse: {error}"), "chmod 666 /dev/fuse, as udev has it")
+            }
+            _ => (format!("/dev/fuse: {error}"), "modprobe fuse"),
+        },
     };
-    finding(
-        "FUSE",
-        device || kernel,
-        seen,
-        "served devices and the tree of files under /run/veritrail/fs",
-        "modprobe fuse; apt-get install fuse3 (for mounts without root)",
-    )
+    finding("FUSE", remedy.is_empty(), seen, "served devices", remedy)
+}
+
+/// Root mounts without it.
+fn fusermount(machine: &Machine) -> Finding {
+    const NAME: &str = "fusermount3";
+    const SETUID: u32 = 0o4000;
+    let folder = machine.program(NAME);
+    let file = folder.and_then(|folder| fs::metadata(machine.path(folder).join(NAME)).ok());
+    let setuid = file.is_some_and(|file| file.permissions().mode() & SETUID != 0);
+    let (seen, remedy) = match folder {
+        None => (format!("no {NAME}"), "apt-get install fuse3"),
+        Some(folder) if setuid => (
+            // As `allow_other` is what a user's devices are not mounted with.
+            format!("{folder}/{NAME}, setuid (user_allow_other in fuse.conf is not needed)"),
+            "",
+        ),
+        Some(folder) => (
+            format!("{folder}/{NAME} is not setuid"),
+            "chown root and chmod 4755 the program, or install the package fuse3 again",
+        ),
+    };
+    finding(NAME, remedy.is_empty(), seen, "served devices without root", remedy)
+}
+
+/// What servers of devices there are, and what those that were killed have left.
+fn device_servers(directory: &Directory) -> Finding {
+    let (mut alive, mut dead, mut silent) = (Vec::new(), Vec::new(), Vec::new());
+    for name in directory.names().unwrap_or_default() {
+        let text = name.as_str().to_owned();
+        match verity::find(directory, &name) {
+            Ok(Some(status)) if status.state == control::State::Dead => dead.push(text),
+            Ok(Some(_)) => alive.push(text),
+            // It is just being opened or closed.
+            Ok(None) => {}
+            Err(_) => silent.push(text),
+        }
+    }
+    let some = |what: &str, names: &[String]| {
+        (!names.is_empty()).then(|| format!("{what}: {}", names.join(" ")))
+    };
+    let seen = [some("alive", &alive), some("dead", &dead), some("not to be asked", &silent)];
+    let seen: Vec<String> = seen.into_iter().flatten().collect();
+    let remedy = match (dead.first(), silent.first()) {
+        (Some(name), _) => Some(format!(
+            "veritrail verity close {name}: records that, and clears the dead mount; or open it again"
+        )),
+        (None, Some(name)) => Some(format!("veritrail verity status {name} says why")),
+        (None, None) => None,
+    };
+    Finding {
+        name: "device servers",
+        state: if remedy.is_some() { State::Lacks } else { State::Has },
+        seen: if seen.is_empty() { "none".to_owned() } else { seen.join("; ") },
+        purpose: "a dead server's device answers every read with an error",
+        remedy: remedy.map(Cow::Owned),
+    }
 }
 
 fn audit(machine: &Machine) -> Finding {
@@ -254,7 +322,7 @@ fn dm_audit(machine: &Machine) -> Finding {
             state: State::Unknown,
             seen: "the kernel's configuration is not under /boot".to_owned(),
             purpose,
-            remedy: Some("look for CONFIG_DM_AUDIT in the kernel's configuration"),
+            remedy: Some("look for CONFIG_DM_AUDIT in the kernel's configuration".into()),
         },
     }
 }
@@ -317,7 +385,7 @@ fn bpf_lsm(machine: &Machine) -> Finding {
             state: State::Unknown,
             seen: "/sys/kernel/security/lsm cannot be read".to_owned(),
             purpose,
-            remedy: Some("mount -t securityfs securityfs /sys/kernel/security"),
+            remedy: Some("mount -t securityfs securityfs /sys/kernel/security".into()),
         },
     }
 }
@@ -366,8 +434,8 @@ fn loop_devices(machine: &Machine) -> Finding {
         "loop",
         ("/proc/devices", "loop"),
         "/dev/loop-control",
-        "mounting ext4 or squashfs images that are served as files",
-        "modprobe loop",
+        "mounting ext4 or squashfs images that are served as files (root only)",
+        "modprobe loop; EROFS needs none: mount -t erofs FILE DIR",
     )
 }
 
@@ -404,6 +472,8 @@ mod tests {
         put("proc/77/comm", "auditd\n");
         put("dev/fuse", "");
         put("usr/bin/fusermount3", "");
+        let setuid = fs::Permissions::from_mode(0o4755);
+        fs::set_permissions(folder.path().join("usr/bin/fusermount3"), setuid).unwrap();
         put("sys/kernel/security/lsm", "lockdown,bpf,ipe\n");
         put("proc/misc", " 236 device-mapper\n");
         put("dev/loop-control", "");
@@ -412,6 +482,7 @@ mod tests {
             states(&findings),
             [
                 ("FUSE", State::Has),
+                ("fusermount3", State::Has),
                 ("audit", State::Has),
                 ("DM_AUDIT", State::Lacks),
                 ("device mapper", State::Has),
@@ -424,6 +495,18 @@ mod tests {
                 ("loop", State::Unknown),
             ]
         );
-        assert_eq!(findings[2].seen, "built in, audit daemon runs as pid 77");
+        assert_eq!(findings[3].seen, "built in, audit daemon runs as pid 77");
+    }
+
+    #[test]
+    fn a_fusermount3_without_its_right_is_of_no_use() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("usr/bin")).unwrap();
+        fs::write(folder.path().join("usr/bin/fusermount3"), "").unwrap();
+        let found = fusermount(&Machine::new(folder.path()));
+        assert_eq!(
+            (found.state, &*found.seen),
+            (State::Lacks, "/usr/bin/fusermount3 is not setuid")
+        );
     }
 }

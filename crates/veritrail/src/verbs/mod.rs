@@ -5,5 +5,6 @@ pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod search;
+pub(crate) mod serve;
 pub(crate) mod trail;
 pub(crate) mod verity;

@@ -31,6 +31,7 @@ use crate::cli::Called;
 use crate::outcome::{Failure, Outcome};
 pub(crate) use device::Device;
 use options::Options;
+pub(crate) use status::find;
 
 /// Make, check, serve and repair dm-verity images: format, verify, open, close, status, repair,
 /// dump (as veritysetup), cat, sign, check-signature

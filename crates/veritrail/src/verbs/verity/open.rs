@@ -135,6 +135,8 @@ fn launch(typed: &[OsString], out: &mut dyn Write) -> Result<Outcome, Failure> {
         .args(&rest[..verbs])
         .arg("--keeper")
         .args(&rest[verbs..])
+        // The manager of whoever asks for the device is not the server's.
+        .env_remove("NOTIFY_SOCKET")
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
         .spawn()

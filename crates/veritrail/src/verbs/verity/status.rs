@@ -66,7 +66,8 @@ pub(super) fn run(args: &StatusArgs, out: &mut dyn Write) -> Result<Outcome, Fai
     Ok(outcome)
 }
 
-fn find(directory: &Directory, name: &Name) -> Result<Option<Status>, Failure> {
+/// How a device is; none if nobody has opened it. One whose server is gone is dead.
+pub(crate) fn find(directory: &Directory, name: &Name) -> Result<Option<Status>, Failure> {
     let failed = |error: io::Error| {
         let what = format!("cannot ask the server of {}", name.as_str());
         Failure::new(Kind::Io, what).because(error)

@@ -1,0 +1,224 @@
+//! `veritrail serve`: a served device as a service, described by a line of a table.
+
+mod tab;
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use rustix::fs::{MemfdFlags, memfd_create};
+use serde::Serialize;
+
+use crate::cli;
+use crate::outcome::{Failure, Kind, Outcome};
+use crate::served::Name;
+use tab::{Entry, Problem, Tab};
+
+/// Where the table is if nothing is said: ours, else systemd's.
+const TABS: [&str; 2] = ["/etc/veritrail/veritytab", "/etc/veritytab"];
+
+/// Serve a device that a table describes, in the foreground, for a service manager
+///
+/// Does what `verity open --foreground` does for the line of the table that begins with NAME. The table
+/// has the form of veritytab(5): on each line volume-name, data-device, hash-device, roothash and
+/// options, with blanks between them. A device is an absolute path, UUID=, LABEL=, PARTUUID= or
+/// PARTLABEL=.
+///
+/// Options are those of veritytab(5): superblock= format= data-block-size= hash-block-size= data-blocks=
+/// hash-offset= salt= uuid= hash= ignore-corruption restart-on-corruption panic-on-corruption
+/// ignore-zero-blocks check-at-most-once fec-device= fec-offset= fec-roots= root-hash-signature= (a path,
+/// or base64: and the signature); auto noauto nofail _netdev x-initrd.attach, which have no meaning here;
+/// and x-veritrail.trail= x-veritrail.keyring= (folders) x-veritrail.direct-io.
+///
+/// Tells the service manager when the device can be read (READY=1), what was refused since (STATUS=) and
+/// that it ends (STOPPING=1), see sd_notify(3). SIGTERM closes the device; users have five seconds to go.
+#[derive(Debug, Args)]
+#[command(
+    arg_required_else_help = true,
+    after_help = "Examples:
+  veritrail serve usr
+  veritrail serve usr --tab ./veritytab
+  veritrail serve --check
+  veritrail serve --check --json | jq '.problems[]'
+  systemctl enable --now veritrail-device@usr.service"
+)]
+pub(crate) struct ServeArgs {
+    /// Name of the device, as the table has it
+    #[arg(value_name = "NAME", value_parser = Name::parse, required_unless_present = "check")]
+    name: Option<Name>,
+    /// The table; the default is /etc/veritrail/veritytab, or where there is none /etc/veritytab
+    #[arg(long, value_name = "FILE")]
+    tab: Option<PathBuf>,
+    /// Only read the table and say what is wrong with it, or with the line of NAME
+    #[arg(long)]
+    check: bool,
+    /// Print one JSON object
+    #[arg(long, requires = "check")]
+    json: bool,
+    /// Read this configuration instead of /etc/veritrail/veritrail.toml
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Serve below this directory instead of /run/veritrail
+    #[arg(long, value_name = "DIR")]
+    run_dir: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &ServeArgs, out: &mut dyn Write) -> Result<Outcome, Failure> {
+    let (path, mut tab) = read(args.tab.as_deref())?;
+    if args.check {
+        if let Some(name) = &args.name {
+            tab.devices.retain(|entry| entry.name == name.as_str());
+            tab.problems.retain(|problem| problem.name.as_deref() == Some(name.as_str()));
+            if tab.devices.is_empty() && tab.problems.is_empty() {
+                return Err(not_described(name, &path, &tab));
+            }
+        }
+        return check(&path, &tab, args.json, out);
+    }
+    let Some(name) = &args.name else {
+        return Err(Failure::new(Kind::Usage, "no device is named"));
+    };
+    serve(args, &find(&tab, name, &path)?, out)
+}
+
+/// The table and where it was found.
+fn read(given: Option<&Path>) -> Result<(PathBuf, Tab), Failure> {
+    let open = |path: &Path| File::open(path).map(|file| (path.to_owned(), file));
+    let (path, file) = match given {
+        Some(path) => open(path).map_err(|error| cannot_read(path, error))?,
+        None => {
+            let [ours, systemds] = TABS.map(Path::new);
+            match open(ours) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    open(systemds).map_err(|error| {
+                        cannot_read(systemds, error).hint(format!(
+                            "describe the device there or in {}; `veritrail serve --help` says how",
+                            ours.display()
+                        ))
+                    })?
+                }
+                opened => opened.map_err(|error| cannot_read(ours, error))?,
+            }
+        }
+    };
+    let mut text = Vec::new();
+    file.take(tab::MOST_BYTES + 1)
+        .read_to_end(&mut text)
+        .map_err(|error| cannot_read(&path, error))?;
+    if text.len() as u64 > tab::MOST_BYTES {
+        let what = format!("{} is larger than {} bytes", path.display(), tab::MOST_BYTES);
+        return Err(Failure::new(Kind::Unusable, what).hint("is it a table of devices?"));
+    }
+    Ok((path, tab::parse(&text)))
+}
+
+fn cannot_read(path: &Path, error: io::Error) -> Failure {
+    let missing = error.kind() == io::ErrorKind::NotFound;
+    let kind = if missing { Kind::Environment } else { Kind::Io };
+    Failure::new(kind, format!("cannot read the table {}", path.display())).because(error)
+}
+
+/// The one line that describes the device.
+fn find(tab: &Tab, name: &Name, path: &Path) -> Result<Entry, Failure> {
+    let of_it = |problem: &&Problem| problem.name.as_deref() == Some(name.as_str());
+    if let Some(problem) = tab.problems.iter().find(of_it) {
+        let failure = Failure::new(Kind::Unusable, said(path, problem));
+        return Err(match &problem.hint {
+            Some(hint) => failure.hint(hint.as_str()),
+            None => failure,
+        });
+    }
+    let entry = tab.devices.iter().find(|entry| entry.name == name.as_str());
+    entry.cloned().ok_or_else(|| not_described(name, path, tab))
+}
+
+fn not_described(name: &Name, path: &Path, tab: &Tab) -> Failure {
+    /// As many as one can take in.
+    const LISTED: usize = 10;
+    let what = format!("{} does not describe {}", path.display(), name.as_str());
+    let names: Vec<&str> =
+        tab.devices.iter().take(LISTED).map(|entry| entry.name.as_str()).collect();
+    let hint = match (names.len(), tab.devices.len()) {
+        (0, _) => "it describes no device; `veritrail serve --check` says what is wrong".to_owned(),
+        (listed, all) if listed < all => format!("it describes {} and others", names.join(", ")),
+        _ => format!("it describes {}", names.join(", ")),
+    };
+    Failure::new(Kind::Usage, what).hint(hint)
+}
+
+/// Where, and what.
+fn said(path: &Path, problem: &Problem) -> String {
+    let Problem { line, column, what, .. } = problem;
+    format!("{}:{line}:{column}: {what}", path.display())
+}
+
+fn check(path: &Path, tab: &Tab, json: bool, out: &mut dyn Write) -> Result<Outcome, Failure> {
+    #[derive(Serialize)]
+    struct Report<'a> {
+        tab: String,
+        #[serde(flatten)]
+        read: &'a Tab,
+    }
+    if json {
+        let report = Report { tab: path.to_string_lossy().into_owned(), read: tab };
+        serde_json::to_writer(&mut *out, &report).map_err(io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        for entry in &tab.devices {
+            let Entry { line, name, data, hash, root_hash, options, signature } = entry;
+            write!(out, "line {line}: {name}: {data} by {hash}, root hash {root_hash}")?;
+            for option in options {
+                write!(out, " {option}")?;
+            }
+            writeln!(out, "{}", if signature.is_some() { ", signed" } else { "" })?;
+        }
+        for problem in &tab.problems {
+            writeln!(out, "{}", said(path, problem))?;
+            if let Some(hint) = &problem.hint {
+                writeln!(out, "  hint: {hint}")?;
+            }
+        }
+    }
+    match (tab.problems.len(), tab.devices.len()) {
+        (0, _) => Ok(Outcome::Good),
+        (bad, good) => Err(Failure::new(
+            Kind::Unusable,
+            format!("{bad} of {} lines of {} cannot be used", bad + good, path.display()),
+        )),
+    }
+}
+
+/// Does what `verity open --foreground` does.
+fn serve(args: &ServeArgs, entry: &Entry, out: &mut dyn Write) -> Result<Outcome, Failure> {
+    let signature = entry.signature.as_deref().map(in_memory).transpose()?;
+    let mut typed: Vec<std::ffi::OsString> =
+        ["verity", "open", "--foreground"].map(Into::into).into();
+    typed.extend(entry.options.iter().map(Into::into));
+    if let Some(file) = &signature {
+        typed.push(format!("--root-hash-signature=/proc/self/fd/{}", file.as_raw_fd()).into());
+    }
+    for (option, value) in [("--config", &args.config), ("--run-dir", &args.run_dir)] {
+        if let Some(value) = value {
+            typed.extend([option.into(), value.into()]);
+        }
+    }
+    typed.push("--".into());
+    let operands = [&entry.data, &entry.name, &entry.hash, &entry.root_hash];
+    typed.extend(operands.map(Into::into));
+    cli::execute(&typed, out)
+}
+
+/// A file without a name that holds `bytes`: what takes a path takes it as well.
+fn in_memory(bytes: &[u8]) -> Result<OwnedFd, Failure> {
+    let made = memfd_create("root-hash-signature", MemfdFlags::CLOEXEC).map_err(io::Error::from);
+    let written = made.and_then(|file| {
+        let mut file = File::from(file);
+        file.write_all(bytes)?;
+        Ok(file.into())
+    });
+    written.map_err(|error| {
+        Failure::new(Kind::Io, "cannot keep the signature of the root hash").because(error)
+    })
+}
