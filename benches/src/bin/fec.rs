@@ -20,7 +20,7 @@ const MIB: usize = 1 << 20;
 fn main() -> io::Result<()> {
     let mut bench = Bench::from_args("fec");
     let threads = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let size = 128 * MIB;
+    let size = 32 * MIB;
     let folder = tempfile::tempdir()?;
     let data_path = folder.path().join("data");
     let mut file = File::create(&data_path)?;
@@ -44,7 +44,7 @@ fn main() -> io::Result<()> {
     let layout = Layout::new(&params, HashArea::default()).map_err(io::Error::other)?;
     let hash = create(&folder.path().join("hash"))?;
     let fec = create(&folder.path().join("fec"))?;
-    for roots in [2_u64, 8, 24] {
+    for roots in [2_u64, 24] {
         let area =
             Area::new(&layout, roots, 0, layout.tree_bytes().end).map_err(io::Error::other)?;
         let tree = || {

@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use block::access::Memory;
-use block::fec::{Area, AreaError, Corrected, Corrector, Target, encode};
+use block::fec::{Area, AreaError, Corrected, Corrector, Counted, Target, count, encode};
 use block::verity::{BlockSize, HashArea, HashName, HashType, Layout, Params, Salt, Superblock};
 use proptest::prelude::*;
 use record::units::{DataBlock, HashBlock};
@@ -219,6 +219,61 @@ fn a_huge_image_on_tiny_files_costs_nothing() {
     let fec = Memory::default();
     assert!(encode(&empty, &empty, &fec, &area, TWO, &mut |_| {}).is_err());
     assert!(fec.into_bytes().is_empty());
+}
+
+#[test]
+fn the_smallest_and_the_largest_blocks_also_without_a_tree() {
+    for (size, blocks) in [(512, 1), (524_288, 1), (512, 40_000)] {
+        let layout = layout(blocks, size, size);
+        assert_eq!(layout.tree_bytes().is_empty(), blocks == 1);
+        let mut numbers = Numbers(size);
+        let data = numbers.bytes(usize::try_from(blocks * size).unwrap());
+        let hash = numbers.bytes(usize::try_from(layout.tree_bytes().end).unwrap());
+        for roots in [2, 24] {
+            let area = Area::new(&layout, roots, 512, hash.len() as u64).unwrap();
+            let fec = Memory::default();
+            encode(&data, &hash, &fec, &area, TWO, &mut |_| {}).unwrap();
+            let fec = fec.into_bytes();
+            let good = Image { area, data: data.clone(), hash: hash.clone(), fec };
+            let mut bad = good.copy();
+            let block = usize::try_from(size).unwrap();
+            bad.data[data.len() - block..].iter_mut().for_each(|byte| *byte ^= 0x99);
+            let corrected = good.correct(&bad, Target::Data(DataBlock(blocks - 1)));
+            let errors = u32::try_from(size).unwrap();
+            assert_eq!(corrected, Some(Corrected { errors }), "{size} x {blocks}, {roots}");
+            assert_eq!(
+                count(&bad.data, &bad.hash, &bad.fec, &bad.area, TWO).unwrap(),
+                Counted::Errors(size)
+            );
+        }
+    }
+}
+
+#[test]
+fn several_threads_may_ask_at_once() {
+    let image = image("v-fec24.hash");
+    let mut damaged = image.copy();
+    damaged.data[..12 * 4096].fill(0x33);
+    std::thread::scope(|scope| {
+        for block in 0..12 {
+            let (image, damaged) = (&image, &damaged);
+            scope.spawn(move || {
+                assert!(image.correct(damaged, Target::Data(DataBlock(block))).is_some());
+            });
+        }
+    });
+}
+
+#[test]
+fn golden_errors_are_counted_as_veritysetup_counts_them() {
+    let mut image = image("v-fec2.hash");
+    let counted =
+        |image: &Image| count(&image.data, &image.hash, &image.fec, &image.area, TWO).unwrap();
+    assert_eq!(counted(&image), Counted::Errors(0));
+    image.data[40_977..40_985].copy_from_slice(b"CORRUPT!");
+    assert_eq!(counted(&image), Counted::Errors(8));
+    image.data[10 * 4096..14 * 4096].copy_from_slice(&Numbers(1).bytes(4 * 4096));
+    assert_eq!(counted(&image), Counted::Beyond { row: 0 });
 }
 
 /// How an image is damaged.

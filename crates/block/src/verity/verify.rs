@@ -72,6 +72,14 @@ impl Summary {
         self.unreadable + self.unreadable_hash_blocks > 0
     }
 
+    /// Blocks that are not known to be good and for which there are no right bytes, of both kinds.
+    #[must_use]
+    pub fn bad(&self) -> u64 {
+        let data = self.mismatched + self.missing + self.unverifiable;
+        let disk = self.unreadable + self.unreachable;
+        data + disk + self.bad_hash_blocks + self.unreadable_hash_blocks
+    }
+
     fn count(&mut self, finding: &Finding) {
         let data = |blocks: &Range<DataBlock>| blocks.end.0 - blocks.start.0;
         match &finding.blocks {

@@ -88,6 +88,7 @@ fn repair(
     }
 
     let mut repaired = Summary::default();
+    let mut before = u64::MAX;
     let last = loop {
         let mut writer =
             Writer { image: &image, report: &mut report, waiting: Vec::new(), failed: None };
@@ -96,14 +97,16 @@ fn repair(
         let more = summary.mended + summary.mended_hash_blocks;
         repaired.mended += summary.mended;
         repaired.mended_hash_blocks += summary.mended_hash_blocks;
-        let bad = summary.has_violation() || summary.has_unreadable();
-        if more == 0 && !bad {
+        let bad = summary.bad() + more;
+        if bad == 0 {
             break summary;
         }
-        if more == 0 || !bad {
+        // Nothing more to write, nothing left to help, or a disk that does not keep what is written.
+        if more == 0 || bad == more || bad >= before {
             // What was written is read again, what stays bad is told of.
             break volume.verify(options.threads(), &mut report);
         }
+        before = bad;
     };
     progress.finish();
     let verdict = match Verdict::of(&last) {
