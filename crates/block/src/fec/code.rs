@@ -153,7 +153,12 @@ impl Code {
         let mut errors = Errors::default();
         let mut found = 0;
         let mut check = [0; MAX];
-        for power in 0..SYMBOLS {
+        // One root is read off, more are looked for everywhere.
+        let powers = match locator {
+            [_, root] => field::log(*root)..field::log(*root) + 1,
+            _ => 0..SYMBOLS,
+        };
+        for power in powers {
             let inverse = field::inverse_power(power);
             if field::evaluate(locator, inverse) != 0 {
                 continue;

@@ -43,6 +43,12 @@ pub(super) fn inverse_power(n: u8) -> u8 {
     power(ORDER - n)
 }
 
+/// The n below 255 with alpha^n = `x`, which is not 0.
+pub(super) fn log(x: u8) -> u8 {
+    debug_assert_ne!(x, 0, "no power of alpha is 0");
+    TABLES.log[usize::from(x)]
+}
+
 /// The product. (The sum is `^`.)
 pub(super) fn multiply(a: u8, b: u8) -> u8 {
     if a == 0 || b == 0 {
@@ -55,7 +61,7 @@ pub(super) fn multiply(a: u8, b: u8) -> u8 {
 /// `a` divided by `b`, which is not 0.
 pub(super) fn divide(a: u8, b: u8) -> u8 {
     debug_assert_ne!(b, 0, "there is no inverse of 0");
-    multiply(a, inverse_power(TABLES.log[usize::from(b)]))
+    multiply(a, inverse_power(log(b)))
 }
 
 /// The value at `x` of a polynomial whose lowest coefficient comes first.
