@@ -38,7 +38,7 @@
 //!     &mut block,
 //! );
 //! assert_eq!(corrected.map(|corrected| corrected.errors), Some(0));
-//! # Ok::<(), block::fec::AreaError>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! Sources: Linux 6.12 `drivers/md/dm-verity-fec.c`, cryptsetup 2.6.1 `lib/verity`.
