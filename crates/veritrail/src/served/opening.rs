@@ -55,7 +55,7 @@ pub(crate) enum OnCorruption {
 }
 
 impl OnCorruption {
-    fn mode(&self) -> &'static str {
+    fn word(&self) -> &'static str {
         match self {
             OnCorruption::Fail => "eio",
             OnCorruption::Ignore => "ignore",
@@ -157,10 +157,10 @@ impl Opening {
     pub(super) fn facts(&self, body: Body, device: &Path) -> Body {
         let body = body
             .untrusted("path", device.as_os_str().as_bytes())
-            .untrusted("data", self.data.path.as_os_str().as_bytes())
-            .untrusted("hash", self.hash.path.as_os_str().as_bytes());
+            .untrusted("data_device", self.data.path.as_os_str().as_bytes())
+            .untrusted("hash_device", self.hash.path.as_os_str().as_bytes());
         let body = match &self.fec {
-            Some((source, _)) => body.untrusted("fec", source.path.as_os_str().as_bytes()),
+            Some((source, _)) => body.untrusted("fec_device", source.path.as_os_str().as_bytes()),
             None => body,
         };
         let body = body
@@ -168,9 +168,9 @@ impl Opening {
             .word("algorithm", &self.params.hash)
             .word("data_blocks", self.params.data_blocks)
             .word("unit", self.params.data_block_size)
-            .word("mode", self.on_corruption.mode());
+            .word("on_corruption", self.on_corruption.word());
         let flags: Vec<String> = self.flags();
-        let body = if flags.is_empty() { body } else { body.word("flags", flags.join(",")) };
+        let body = if flags.is_empty() { body } else { body.word("options", flags.join(",")) };
         match &self.signed_by {
             Some(signer) => body.untrusted("signed_by", signer.as_bytes()),
             None => body,

@@ -87,7 +87,7 @@ impl Demo<'_> {
         let at = block.0 * BLOCK as u64 + 7;
         let damage = || flip_byte(&data, at);
         let wrong = format!("byte {at} of {data} is now wrong");
-        self.served(&[&data, &hash, root, &trail], block, &damage, &wrong)?;
+        self.served(&[&data, &hash, root, &trail], &damage, &wrong)?;
         self.run(&["verity", "verify", &data, &hash, root], Outcome::No)?;
 
         self.heading(&format!("A reader asks for that block {READS} times"))?;
@@ -136,7 +136,6 @@ impl Demo<'_> {
     fn served(
         &mut self,
         [data, hash, root, trail]: &[&str; 4],
-        block: DataBlock,
         damage: &dyn Fn() -> Result<(), Failure>,
         wrong: &str,
     ) -> Result<(), Failure> {
@@ -177,8 +176,9 @@ impl Demo<'_> {
         self.say(wrong)?;
         let good = self.shell(&["cat", &file])?;
         expect(!good, "the file should not be readable any more")?;
-        let sector = block.to_string();
-        let events = self.capture(&["search", "--trail", trail, "--sector", &sector, "--raw"])?;
+        let search =
+            ["search", "--trail", trail, "--device", "demo", "--op", "verify-data", "--raw"];
+        let events = self.capture(&search)?;
         let last = events.lines().rev().take(3).collect::<Vec<_>>();
         for line in last.iter().rev() {
             self.say(line.split('\u{1d}').next().unwrap_or(line))?;

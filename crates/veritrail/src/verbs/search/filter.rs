@@ -152,8 +152,12 @@ impl Query {
         if !self.needs_facts() {
             return true;
         }
+        let device = self.integrity.device.as_ref();
+        // The tail stands behind one line and is true of all.
+        let named = device.is_some_and(|device| event.iter().any(|line| device.names(line)));
         let mut facts = Facts::default();
         for line in event {
+            facts.integrity |= self.integrity.fits(line, named);
             facts.add(self, line);
         }
         facts.answer(self)
@@ -200,9 +204,10 @@ impl Integrity {
         self.device.is_some() || self.sector.is_some() || self.op.is_some()
     }
 
-    /// Whether this one record says it all.
-    fn fits(&self, line: &Line<'_>) -> bool {
-        self.device.as_ref().is_none_or(|device| device.fits(line))
+    /// Whether this one record says it all, or all but the device where its event is `named` after
+    /// that.
+    fn fits(&self, line: &Line<'_>, named: bool) -> bool {
+        self.device.as_ref().is_none_or(|device| named || device.fits(line))
             && self.sector.is_none_or(|range| {
                 number::<u64>(line.fields().find_value(b"sector"))
                     .is_some_and(|sector| (range.first..=range.last).contains(&sector))
@@ -214,21 +219,21 @@ impl Integrity {
 }
 
 impl Device {
+    /// Whether veritrail's tail of this line gives its event this name.
+    fn names(&self, line: &Line<'_>) -> bool {
+        let name = line.own_tail().and_then(|tail| Fields::new(tail).find_value(b"VT_DEV"));
+        name.is_some_and(|name| self.name.as_deref() == Some(name.text()))
+    }
+
     fn fits(&self, line: &Line<'_>) -> bool {
-        let is = |wanted: &Option<Vec<u8>>, found: &[u8]| wanted.as_deref() == Some(found);
-        let named = line
-            .own_tail()
-            .and_then(|tail| Fields::new(tail).find_value(b"VT_DEV"))
-            .is_some_and(|value| is(&self.name, value.text()));
-        named
-            || match line.effective_type() {
-                // PATH has a dev= too, in hexadecimal; a file is not a protected device.
-                RecordType::PATH => false,
-                RecordType::DM_CTRL | RecordType::DM_EVENT => {
-                    line.fields().find_value(b"dev").is_some_and(|dev| is(&self.number, dev.text()))
-                }
-                _ => line.fields().find_value(b"dev").is_some_and(|dev| is(&self.name, dev.text())),
-            }
+        let wanted = match line.effective_type() {
+            // PATH has a dev= too, in hexadecimal; a file is not a protected device.
+            RecordType::PATH => return false,
+            RecordType::DM_CTRL | RecordType::DM_EVENT => &self.number,
+            _ => &self.name,
+        };
+        let found = line.fields().find_value(b"dev");
+        found.is_some_and(|dev| wanted.as_deref() == Some(dev.text()))
     }
 }
 
@@ -281,7 +286,6 @@ impl Identity<'_> {
 impl<'a> Facts<'a> {
     fn add(&mut self, query: &Query, line: &Line<'a>) {
         let kind = line.effective_type();
-        self.integrity |= query.integrity.fits(line);
         if let Some(wanted) = query.contid {
             self.contid |= has_container(line, wanted);
         }
