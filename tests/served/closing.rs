@@ -124,6 +124,42 @@ fn a_name_is_for_one_device() {
     assert_eq!(bench.left(), Vec::<String>::new());
 }
 
+/// Killed at any moment of an opening, whoever asked for it leaves a device or nothing, and what
+/// was opened was closed.
+#[test]
+fn an_opening_without_its_caller_comes_to_an_end() {
+    let Some(bench) = Bench::new("an_opening_without_its_caller_comes_to_an_end") else { return };
+    let image = bench.golden("v-sha256.hash", ROOT);
+    let (run_dir, trail) = (bench.run_dir(), bench.path("trail"));
+    bench.open("first", &image, &[]);
+    let opening = ["verity", "open", "data", "v", "hash", ROOT, "--run-dir", &run_dir, "--trail"];
+    let others = bench.left().len();
+    for turn in 0..if crate::bench::long() { 200 } else { 30 } {
+        let mut caller = std::process::Command::new(env!("CARGO_BIN_EXE_veritrail"))
+            .args(opening)
+            .arg(&trail)
+            .current_dir(bench.folder())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(turn % 40));
+        caller.kill().unwrap();
+        caller.wait().unwrap();
+        soon(10, "a device or nothing", || {
+            let left = bench.left().len();
+            left == others || bench.verity(&["close", "v"]).status == 0
+        });
+        soon(10, "the end", || bench.left().len() == others);
+    }
+    bench.close("first");
+    let ctrl = bench.bodies("DM_CTRL");
+    let of = |op: &str| ctrl.iter().filter(|body| body.contains(op)).count();
+    assert_eq!(of(" op=ctr "), of(" op=dtr "));
+    assert_eq!(bench.bodies("VT_GAP"), Vec::<String>::new());
+    bench.trail_is_good();
+}
+
 /// Two at once for one name: one has it.
 #[test]
 fn of_many_that_want_a_name_one_has_it() {

@@ -5,6 +5,12 @@
 
 mod bench;
 mod closing;
+mod files;
 mod golden;
+mod hostile;
 mod modes;
+mod mounts;
+mod peer;
 mod plain;
+mod records;
+mod rootless;

@@ -69,10 +69,12 @@ impl Called {
     }
 
     /// The exit status for what was found. veritysetup says 2, "no permission", to data that
-    /// does not match (veritysetup(8), return codes; the rest by trying it, version 2.6.1).
+    /// does not match, and 4, "wrong device specified", where `status` finds none (veritysetup(8),
+    /// return codes; the rest by trying it, version 2.6.1).
     fn outcome_code(self, outcome: Outcome) -> u8 {
         match (self, outcome) {
             (Called::Veritysetup, Outcome::No) => 2,
+            (Called::Veritysetup, Outcome::Absent) => 4,
             _ => outcome.code(),
         }
     }

@@ -15,6 +15,8 @@ pub(crate) enum Outcome {
     Good,
     /// No: a violation, nothing found, not proven.
     No,
+    /// No: there is no such device.
+    Absent,
 }
 
 /// Whose fault a failure is, which decides the exit status.
@@ -39,7 +41,7 @@ impl Outcome {
     pub(crate) fn code(self) -> u8 {
         match self {
             Outcome::Good => 0,
-            Outcome::No => 1,
+            Outcome::No | Outcome::Absent => 1,
         }
     }
 }

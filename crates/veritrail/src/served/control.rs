@@ -2,11 +2,12 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::socket_peercred;
 use serde::{Deserialize, Serialize};
 
+use super::directory::{Directory, Name};
 use super::wire::Counts;
 
 /// The longest question or answer, in bytes.
@@ -121,8 +122,35 @@ impl Status {
     }
 }
 
-/// Asks a keeper and waits for its answer, for a close as long as records need to become durable.
-pub(crate) fn ask(stream: &UnixStream, question: Question) -> io::Result<Answer> {
+/// How long a keeper takes at most to be gone once it answers no more.
+pub(crate) const ENDING: Duration = Duration::from_secs(5);
+
+/// How often to look whether it is.
+pub(crate) const LOOK: Duration = Duration::from_millis(10);
+
+/// Asks the keeper of a device and waits for its answer, for a close as long as records need to
+/// become durable. None if there is no keeper; one that ends before it answers is soon none.
+pub(crate) fn ask(
+    directory: &Directory,
+    name: &Name,
+    question: Question,
+) -> io::Result<Option<Answer>> {
+    let end = Instant::now() + ENDING;
+    loop {
+        let Some(stream) = directory.connect(name)? else { return Ok(None) };
+        match put(&stream, question) {
+            Err(error) if has_gone(&error) && Instant::now() < end => std::thread::sleep(LOOK),
+            answer => return answer.map(Some),
+        }
+    }
+}
+
+fn has_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    [BrokenPipe, ConnectionReset, UnexpectedEof].contains(&error.kind())
+}
+
+fn put(stream: &UnixStream, question: Question) -> io::Result<Answer> {
     stream.set_write_timeout(Some(PROMPT))?;
     stream.set_read_timeout(Some(match question {
         Question::Close => trail::door::PATIENCE + Duration::from_secs(30),

@@ -100,9 +100,14 @@ impl Directory {
         Ok(claim)
     }
 
+    /// Whether somebody has the name, or has left something of it.
+    pub(crate) fn is_taken(&self, name: &Name) -> bool {
+        self.state(name).exists()
+    }
+
     /// Takes the name of a device whose keeper is gone, with what it left; none if it is alive.
     pub(crate) fn claim_dead(&self, name: &Name) -> Result<Option<Claim>, Failure> {
-        if !self.state(name).exists() {
+        if !self.is_taken(name) {
             return Ok(None);
         }
         self.lock(name)

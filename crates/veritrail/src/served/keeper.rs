@@ -97,11 +97,15 @@ pub(crate) fn keep(
         let shared = Arc::clone(&shared);
         std::thread::spawn(move || answer_all(&listener, &shared, &event));
     }
-    if let Err(failure) = ready(claim.device()) {
-        return Err(abandon(failure, child));
-    }
-    let end = wait_for_end(&claim, &events, &mut child, &shared);
-    finish(end, child, reports, claim, &shared)
+    let (end, told) = match ready(claim.device()) {
+        Ok(()) => (wait_for_end(&claim, &events, &mut child, &shared), Ok(())),
+        // Whoever wanted the device is gone, and its opening on record: it is closed again.
+        Err(failure) => {
+            let _ = host::mount::detach(claim.device(), Detach::Lazy);
+            (End::Unmounted(Asked::Nobody), Err(failure))
+        }
+    };
+    finish(end, child, reports, claim, &shared).and(told)
 }
 
 /// Nobody has been told of the device yet, so nobody will miss it.
@@ -132,8 +136,11 @@ impl Shared {
 
     fn ask_volume(&self) -> Option<Counts> {
         let control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
-        control.send(b"?", &[]).ok()?;
         let mut buf = [0; 4096];
+        // An answer that came too late for its question is not one to this.
+        while matches!(control.recv(&mut buf, Some(Duration::ZERO)), Ok(Received::Message { .. })) {
+        }
+        control.send(b"?", &[]).ok()?;
         match control.recv(&mut buf, Some(Duration::from_secs(2))).ok()? {
             Received::Message { len, .. } => serde_json::from_slice(&buf[..len]).ok(),
             Received::Closed | Received::TimedOut => None,
@@ -437,14 +444,18 @@ fn finish(
         }
         End::Died(reason) => {
             recorder.failed(&myself, &reason);
-            {
+            let status = {
                 let mut status = shared.status();
                 status.state = State::Dead;
                 status.ended = Some(reason.clone());
-                claim.note(&status).map_err(|e| cannot("note the state of the device", e))?;
-            }
+                status.clone()
+            };
+            // Only what is durable is noted: to whoever finds no note, there is a gap.
+            let noted = recorder.close().and_then(|()| {
+                claim.note(&status).map_err(|e| cannot("note the state of the device", e))
+            });
             claim.leave();
-            recorder.close()?;
+            noted?;
             Err(Failure::new(Kind::Io, format!("the server of the device: {reason}")))
         }
     }

@@ -28,6 +28,6 @@ pub(crate) mod volume;
 pub(crate) mod wire;
 
 pub(crate) use control::Status;
-pub(crate) use directory::{Directory, Name};
+pub(crate) use directory::{Claim, Directory, Name};
 pub(crate) use opening::{OnCorruption, Opening, Source};
 pub(crate) use recorder::Recorder;

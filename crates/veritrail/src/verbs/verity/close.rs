@@ -2,13 +2,14 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::Args;
 
 use super::open::record_left_behind;
 use crate::outcome::{Failure, Kind, Outcome};
 use crate::served::control::{self, Answer, Question};
-use crate::served::{Directory, Name};
+use crate::served::{Claim, Directory, Name};
 
 /// End a served device
 ///
@@ -49,17 +50,22 @@ pub(super) fn run(args: &CloseArgs) -> Result<Outcome, Failure> {
     let failed = |error: io::Error| {
         Failure::new(Kind::Io, format!("cannot ask the server of {name}")).because(error)
     };
-    let Some(stream) = directory.connect(&args.name).map_err(failed)? else {
-        let left = directory.left(&args.name);
-        let claim = directory.claim_dead(&args.name)?.ok_or_else(|| not_active(name))?;
-        if let Some(left) = left.filter(|left| left.ended.is_none()) {
-            record_left_behind(&left, &args.name)?;
+    let end = Instant::now() + control::ENDING;
+    let answer = loop {
+        if let Some(answer) = control::ask(&directory, &args.name, question).map_err(failed)? {
+            break answer;
         }
-        claim.give_back()?;
-        eprintln!("veritrail: the server of {name} was gone; cleared what it had left");
-        return Ok(Outcome::Good);
+        if let Some(claim) = directory.claim_dead(&args.name)? {
+            clear_away(&directory, &args.name, claim)?;
+            return Ok(Outcome::Good);
+        }
+        // A keeper on its way out answers no more, and holds its name until it is gone.
+        if !directory.is_taken(&args.name) || Instant::now() >= end {
+            return Err(not_active(name));
+        }
+        std::thread::sleep(control::LOOK);
     };
-    match control::ask(&stream, question).map_err(failed)? {
+    match answer {
         Answer::Closed | Answer::Deferred | Answer::Cancelled => Ok(Outcome::Good),
         Answer::Busy => Err(Failure::new(
             Kind::Environment,
@@ -75,6 +81,19 @@ pub(super) fn run(args: &CloseArgs) -> Result<Outcome, Failure> {
         }
         Answer::Status(_) => Err(failed(io::ErrorKind::InvalidData.into())),
     }
+}
+
+fn clear_away(directory: &Directory, name: &Name, claim: Claim) -> Result<(), Failure> {
+    // Whoever could not record the gap leaves it to be found by the next.
+    if let Some(left) = directory.left(name).filter(|left| left.ended.is_none())
+        && let Err(failure) = record_left_behind(&left, name)
+    {
+        claim.leave();
+        return Err(failure);
+    }
+    claim.give_back()?;
+    eprintln!("veritrail: the server of {} was gone; cleared what it had left", name.as_str());
+    Ok(())
 }
 
 fn not_active(name: &str) -> Failure {

@@ -178,10 +178,17 @@ fn serve(
     };
     let caller = caller(&waiting)?;
     let directory = Directory::locate(args.run_dir.as_deref())?;
-    let left = directory.left(&args.name);
     let claim = directory.claim(&args.name)?;
-    let mut recorder = Recorder::open(trail, config, &args.name)?;
-    if let Some(left) = left.filter(|left| left.ended.is_none()) {
+    let left = directory.left(&args.name).filter(|left| left.ended.is_none());
+    let mut recorder = match Recorder::open(trail, config, &args.name) {
+        // The gap is for whoever can record it.
+        Err(failure) if left.is_some() => {
+            claim.leave();
+            return Err(failure);
+        }
+        recorder => recorder?,
+    };
+    if let Some(left) = left {
         recorder.left_behind(left.opened);
     }
     let opening = match assemble(args, options, on_corruption) {

@@ -46,12 +46,12 @@ pub(super) fn run(args: &StatusArgs, out: &mut dyn Write) -> Result<Outcome, Fai
         match find(&directory, name)? {
             Some(status) => {
                 if status.state == State::Dead {
-                    outcome = Outcome::No;
+                    outcome = Outcome::Absent;
                 }
                 if args.json { write_json(out, &status)? } else { write(out, &status)? }
             }
             None => {
-                outcome = Outcome::No;
+                outcome = Outcome::Absent;
                 if args.json {
                     write_json(
                         out,
@@ -72,11 +72,9 @@ pub(crate) fn find(directory: &Directory, name: &Name) -> Result<Option<Status>,
         let what = format!("cannot ask the server of {}", name.as_str());
         Failure::new(Kind::Io, what).because(error)
     };
-    match directory.connect(name).map_err(failed)? {
-        Some(stream) => match control::ask(&stream, Question::Status).map_err(failed)? {
-            Answer::Status(status) => Ok(Some(*status)),
-            _ => Err(failed(io::ErrorKind::InvalidData.into())),
-        },
+    match control::ask(directory, name, Question::Status).map_err(failed)? {
+        Some(Answer::Status(status)) => Ok(Some(*status)),
+        Some(_) => Err(failed(io::ErrorKind::InvalidData.into())),
         None => Ok(directory.left(name).map(|mut status| {
             status.state = State::Dead;
             status
