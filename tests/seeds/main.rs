@@ -31,6 +31,10 @@ fn run(name: &str, needs: &[&str]) {
         .env("SEEDS", &seeds)
         .output()
         .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    for skipped in text.lines().filter(|line| line.starts_with("SKIPPED: ")) {
+        eprintln!("SKIPPED: seeds/{name}: {}", &skipped["SKIPPED: ".len()..]);
+    }
     assert!(
         output.status.success(),
         "{name}: {}\n{}{}",
