@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 
-use crate::bench::{BLOCK, Bench, Image, direct, noise, read_once, refused};
+use crate::bench::{BLOCK, Bench, Image, Stop, direct, noise, read_once, refused};
 
 const BLOCKS: usize = 600;
 
@@ -145,6 +145,7 @@ fn files_that_shrink_and_grow_while_they_are_read() {
     let tree = fs::read(bench.path("image.hash")).unwrap();
     let over = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _stop = Stop(&over);
         for _ in 0..3 {
             scope.spawn(|| {
                 while !over.load(std::sync::atomic::Ordering::Relaxed) {
@@ -161,7 +162,6 @@ fn files_that_shrink_and_grow_while_they_are_read() {
             std::os::unix::fs::FileExt::write_all_at(&file, whole, 0).unwrap();
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
-        over.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     assert!(read_once(&direct(&device), 0, BLOCK).unwrap() == bytes[..BLOCK]);
     still_served(&bench, servers, &bytes);

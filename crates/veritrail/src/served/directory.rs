@@ -15,10 +15,11 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 
-use super::control::Status;
+use super::control::{self, Answer, Question, State, Status};
 use crate::outcome::{Failure, Kind};
 
 /// The name of a served device: a file name that needs no escaping anywhere.
@@ -87,15 +88,25 @@ impl Directory {
         Ok(names)
     }
 
-    /// Takes a name, or says why it cannot be had.
+    /// Takes a name, or says why it cannot be had. That of a keeper on its way out is waited for.
     pub(crate) fn claim(&self, name: &Name) -> Result<Claim, Failure> {
         self.make()?;
-        let claim = self.lock(name)?.ok_or_else(|| {
-            let busy = io::Error::new(io::ErrorKind::AlreadyExists, "a server has this name");
-            Failure::new(Kind::Usage, format!("Device {} already exists.", name.as_str()))
-                .because(busy)
-                .hint(format!("`veritrail verity close {}` ends it", name.as_str()))
-        })?;
+        let end = Instant::now() + control::ENDING;
+        let claim = loop {
+            if let Some(claim) = self.lock(name)? {
+                break claim;
+            }
+            let ending = match control::ask(self, name, Question::Status) {
+                Ok(Some(Answer::Status(status))) => status.state == State::Dead,
+                // It answers no more; or not yet, and then it soon will.
+                Ok(None) => true,
+                _ => false,
+            };
+            if !ending || Instant::now() >= end {
+                return Err(taken(name));
+            }
+            std::thread::sleep(control::LOOK);
+        };
         claim.clear()?;
         Ok(claim)
     }
@@ -193,6 +204,13 @@ impl Directory {
     pub(crate) fn left(&self, name: &Name) -> Option<Status> {
         Status::parse(&fs::read(self.state(name).join("status.json")).ok()?)
     }
+}
+
+fn taken(name: &Name) -> Failure {
+    let name = name.as_str();
+    Failure::new(Kind::Usage, format!("Device {name} already exists."))
+        .because(io::Error::new(io::ErrorKind::AlreadyExists, "a server has this name"))
+        .hint(format!("`veritrail verity close {name}` ends it"))
 }
 
 fn default_base() -> PathBuf {
