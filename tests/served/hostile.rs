@@ -168,7 +168,6 @@ fn a_device_of_a_hundred_gib_takes_no_more_memory() {
 #[test]
 fn a_reader_that_stops_holds_nobody_up() {
     let Some(bench) = Bench::new("a_reader_that_stops_holds_nobody_up") else { return };
-    bench.write("data", &golden("vdata-64x4k.img"));
     let image = bench.image("data", &golden("vdata-64x4k.img"));
     let device = bench.open("v", &image, &["--direct-io"]);
     let mut stopped = Vec::new();
@@ -190,4 +189,51 @@ fn a_reader_that_stops_holds_nobody_up() {
         reader.wait().unwrap();
     }
     crate::bench::soon(10, "the end", || bench.verity(&["close", "v"]).status == 0);
+}
+
+/// A keeper that cannot record lets nobody read on: its volume ends. One that is asked and does not
+/// answer is said not to.
+#[test]
+fn a_server_that_stands_still_ends_reads_and_is_said_to() {
+    let Some(bench) = Bench::new("a_server_that_stands_still_ends_reads_and_is_said_to") else {
+        return;
+    };
+    let image = bench.image("data", &golden("vdata-64x4k.img"));
+    let device = bench.open("v", &image, &["--direct-io"]);
+    let (keeper, _) = bench.servers("v");
+    let keeper = rustix::process::Pid::from_raw(keeper).unwrap();
+    rustix::process::kill_process(keeper, rustix::process::Signal::STOP).unwrap();
+    let file = direct(&device);
+    assert!(read_once(&file, 0, BLOCK).unwrap() == golden("vdata-64x4k.img")[..BLOCK]);
+    bench.corrupt("data", 17);
+    let ran = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| bench.verity(&["status", "v"]));
+        let since = Instant::now();
+        read_once(&file, 0, BLOCK).unwrap_err();
+        assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
+        asking.join().unwrap()
+    });
+    assert_eq!((ran.status, ran.out.as_str()), (6, ""));
+    assert!(ran.err.contains("it lives and does not answer"), "{}", ran.err);
+    rustix::process::kill_process(keeper, rustix::process::Signal::CONT).unwrap();
+    crate::bench::soon(5, "its end", || bench.status("v")["state"] == "dead");
+    drop(file);
+    assert_eq!(bench.verity(&["close", "v"]).status, 0);
+    // It has found the report when it went on.
+    assert_eq!(bench.violations(), ["verify-data 0"]);
+    assert_eq!(bench.left(), Vec::<String>::new());
+}
+
+/// A volume that stands still does not hinder the end of its device.
+#[test]
+fn a_volume_that_stands_still_can_be_closed() {
+    let Some(bench) = Bench::new("a_volume_that_stands_still_can_be_closed") else { return };
+    let image = bench.image("data", &golden("vdata-64x4k.img"));
+    bench.open("v", &image, &[]);
+    let volume = rustix::process::Pid::from_raw(bench.servers("v").1).unwrap();
+    rustix::process::kill_process(volume, rustix::process::Signal::STOP).unwrap();
+    assert_eq!(bench.status("v")["state"], "active");
+    bench.close("v");
+    assert_eq!(bench.left(), Vec::<String>::new());
+    assert_eq!(bench.bodies("DM_CTRL").len(), 2);
 }

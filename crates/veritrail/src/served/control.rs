@@ -157,7 +157,14 @@ fn put(stream: &UnixStream, question: Question) -> io::Result<Answer> {
         _ => Duration::from_secs(10),
     }))?;
     say(stream, &question)?;
-    let answer = hear(stream)?;
+    let answer = hear(stream).map_err(|error| match error.kind() {
+        // What the system says to a time-out tells nobody anything.
+        io::ErrorKind::WouldBlock => io::Error::new(
+            io::ErrorKind::TimedOut,
+            "it lives and does not answer (is it stopped, or its trail's disk?)",
+        ),
+        _ => error,
+    })?;
     if matches!(answer, Answer::Closed) {
         // The keeper says so and ends; with it goes the last trace of the device.
         let _ = io::copy(&mut stream.take(LONGEST), &mut io::sink());
