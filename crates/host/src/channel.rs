@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
@@ -68,6 +69,15 @@ impl Channel {
             return Err(Errno::PROTOTYPE.into());
         }
         Ok(Self(rustix::io::fcntl_dupfd_cloexec(&stdin, 3)?))
+    }
+
+    /// From now on a message is not sent (EAGAIN) that the other end, whose buffer is full, does not
+    /// make room for in this time.
+    ///
+    /// # Errors
+    /// EDOM for a time of zero or too long a time.
+    pub fn set_patience(&self, patience: Duration) -> io::Result<()> {
+        Ok(set_socket_timeout(&self.0, Timeout::Send, Some(patience))?)
     }
 
     /// Sends one message with its descriptors; waits where the other end's buffer is full.

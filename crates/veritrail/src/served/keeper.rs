@@ -21,7 +21,7 @@ use super::manager;
 use super::opening::Opening;
 use super::recorder::Recorder;
 use super::reports::note_reports;
-use super::wire::{self, Counts, Started};
+use super::wire::{self, Counted, Counts, Nonsense, Started};
 use crate::outcome::{Failure, Kind};
 
 /// Why a device is not served any more.
@@ -48,8 +48,8 @@ enum Event {
     Cancel {
         stream: UnixStream,
     },
-    /// Its reports have ended.
-    VolumeGone,
+    /// Its reports have ended, or are not taken any more.
+    VolumeGone(Result<(), Nonsense>),
     Signal,
 }
 
@@ -81,15 +81,22 @@ pub(crate) fn keep(
         .and_then(|listener| Ok((listener, watch_signals(event.clone())?)));
     let (listener, ()) = match noted {
         Ok(noted) => noted,
-        Err(failure) => return Err(abandon(failure, child)),
+        Err(failure) => {
+            // Nobody was told of the device, but its opening is on its way into the trail.
+            stop(&mut child);
+            recorder.closed(caller, None);
+            // The failure told is the one before.
+            let _ = recorder.close();
+            return Err(failure);
+        }
     };
-    let shared = Arc::new(Shared { status: Mutex::new(status), control: Mutex::new(control) });
+    let shared = Arc::new(Shared { status: Mutex::new(status), control: Mutex::new((control, 0)) });
     let reports = {
         let (shared, event) = (Arc::clone(&shared), event.clone());
         std::thread::spawn(move || {
-            let recorder = note_reports(&reports, recorder, &opening, &shared);
+            let (recorder, said) = note_reports(&reports, recorder, &opening, &shared);
             // The main thread is there as long as the process.
-            let _ = event.send(Event::VolumeGone);
+            let _ = event.send(Event::VolumeGone(said));
             recorder
         })
     };
@@ -108,18 +115,17 @@ pub(crate) fn keep(
     finish(end, child, reports, claim, &shared).and(told)
 }
 
-/// Nobody has been told of the device yet, so nobody will miss it.
-fn abandon(failure: Failure, mut child: Child) -> Failure {
+fn stop(child: &mut Child) {
+    // It may have ended by itself.
     let _ = child.kill();
     let _ = child.wait();
-    failure
 }
 
 /// What the threads of a keeper share.
 pub(super) struct Shared {
     status: Mutex<Status>,
-    /// To the volume, one question at a time.
-    control: Mutex<Channel>,
+    /// To the volume, one question at a time, and how many there were.
+    control: Mutex<(Channel, u64)>,
 }
 
 impl Shared {
@@ -134,19 +140,30 @@ impl Shared {
         }
     }
 
+    /// None where it does not answer in time: it is stopped, or not itself any more.
     fn ask_volume(&self) -> Option<Counts> {
-        let control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        let (control, asked) = &mut *control;
+        *asked += 1;
+        control.send(&serde_json::to_vec(asked).ok()?, &[]).ok()?;
+        let end = Instant::now() + PROMPT;
         let mut buf = [0; 4096];
-        // An answer that came too late for its question is not one to this.
-        while matches!(control.recv(&mut buf, Some(Duration::ZERO)), Ok(Received::Message { .. })) {
-        }
-        control.send(b"?", &[]).ok()?;
-        match control.recv(&mut buf, Some(Duration::from_secs(2))).ok()? {
-            Received::Message { len, .. } => serde_json::from_slice(&buf[..len]).ok(),
-            Received::Closed | Received::TimedOut => None,
+        loop {
+            let left = end.checked_duration_since(Instant::now())?;
+            let Received::Message { len, .. } = control.recv(&mut buf, Some(left)).ok()? else {
+                return None;
+            };
+            let counted: Counted = serde_json::from_slice(&buf[..len]).ok()?;
+            // Others were asked for by those who had given up.
+            if counted.asked == *asked {
+                return Some(counted.counts);
+            }
         }
     }
 }
+
+/// How long a volume has for an answer, and for room for a question.
+const PROMPT: Duration = Duration::from_secs(2);
 
 /// A volume that serves.
 struct Running {
@@ -229,6 +246,9 @@ fn start_volume(opening: &Opening, connection: BorrowedFd<'_>) -> Result<Running
         }
         None => return Err(Failure::new(Kind::Io, "the volume did not start")),
     }
+    for channel in [&control, &reports] {
+        channel.set_patience(PROMPT).map_err(failed)?;
+    }
     let child = child.0.take().ok_or_else(|| Failure::new(Kind::Io, "the volume is gone"))?;
     Ok(Running { child, control, reports })
 }
@@ -239,9 +259,7 @@ struct Unstarted(Option<Child>);
 impl Drop for Unstarted {
     fn drop(&mut self) {
         if let Some(child) = &mut self.0 {
-            // It may have ended by itself.
-            let _ = child.kill();
-            let _ = child.wait();
+            stop(child);
         }
     }
 }
@@ -341,7 +359,11 @@ fn wait_for_end(
                 }
                 signalled = signalled.or(Some(Instant::now()));
             }
-            Ok(Event::VolumeGone) => {
+            Ok(Event::VolumeGone(Err(Nonsense))) => {
+                stop(child);
+                return End::Died("stopped, for it said what cannot be".into());
+            }
+            Ok(Event::VolumeGone(Ok(()))) => {
                 return match host::mount::is_mounted(claim.device()) {
                     Ok(false) => End::Unmounted(Asked::Nobody),
                     _ => End::Died(how_it_ended(child)),
@@ -414,8 +436,7 @@ fn finish(
 ) -> Result<(), Failure> {
     manager::stopping();
     if wait_at_most(&mut child, GRACE).is_none() {
-        let _ = child.kill();
-        let _ = child.wait();
+        stop(&mut child);
     }
     let myself = host::process::facts(std::process::id())
         .map(|facts| facts.task)
@@ -463,4 +484,56 @@ fn finish(
 
 fn cannot(what: &str, error: io::Error) -> Failure {
     Failure::new(Kind::Io, format!("cannot {what}")).because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shared(control: Channel) -> Shared {
+        control.set_patience(Duration::from_millis(50)).unwrap();
+        let status = serde_json::json!({
+            "name": "v", "path": "", "state": "active", "backend": "user", "corrupted": false,
+            "hash_type": 1, "data_block_size": 4096, "hash_block_size": 4096,
+            "algorithm": "sha256", "salt": "", "data_device": "", "data_blocks": 1, "size": 8,
+            "hash_device": "", "hash_offset": 0, "root_hash": "", "flags": [], "trail": "",
+            "pid": 1, "volume_pid": 1, "opened": 0,
+        });
+        let status = Status::parse(status.to_string().as_bytes()).unwrap();
+        Shared { status: Mutex::new(status), control: Mutex::new((control, 0)) }
+    }
+
+    fn reply(volume: &Channel, asked: u64, reads: u64) {
+        let counts = Counts { reads, ..Counts::default() };
+        volume.send(&serde_json::to_vec(&Counted { asked, counts }).unwrap(), &[]).unwrap();
+    }
+
+    /// What was asked for in vain comes all the same when the volume goes on: it is not the answer
+    /// to a later question.
+    #[test]
+    fn an_answer_that_comes_late_is_not_taken_for_another() {
+        let (control, volume) = Channel::pair().unwrap();
+        let shared = shared(control);
+        assert_eq!(shared.ask_volume(), None);
+        reply(&volume, 1, 10);
+        reply(&volume, 2, 20);
+        assert_eq!(shared.ask_volume().unwrap().reads, 20);
+        volume.send(b"no answer at all", &[]).unwrap();
+        assert_eq!(shared.ask_volume(), None);
+    }
+
+    /// Nobody who asks, and no close, waits for a volume that does not even read.
+    #[test]
+    fn a_volume_that_never_reads_holds_nobody_up() {
+        let (control, _volume) = Channel::pair().unwrap();
+        let shared = shared(control);
+        let full = |shared: &Shared| {
+            let control = shared.control.lock().unwrap();
+            (0..100_000).any(|_| control.0.send(b"7", &[]).is_err())
+        };
+        assert!(full(&shared));
+        let began = Instant::now();
+        assert_eq!(shared.ask_volume(), None);
+        assert!(began.elapsed() < Duration::from_secs(1));
+    }
 }

@@ -1,28 +1,33 @@
 //! From what the volume reports to what is recorded, and what is known for `status`.
 
+use std::io;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use block::verity::Refused;
 use host::channel::{Channel, Received};
 use record::units::DataBlock;
+use rustix::io::Errno;
 
 use super::control::LastViolation;
 use super::keeper::Shared;
 use super::manager::Manager;
-use super::opening::Opening;
+use super::opening::{OnCorruption, Opening};
 use super::recorder::{self, Files, Recorder};
-use super::wire::{self, Report, What};
+use super::wire::{self, Nonsense, Report, Ways, What};
 use crate::clock;
 
 /// Notes what the volume reports, until it is gone; each is answered as soon as it is handed in, or
 /// where a command is to run, when the record is durable and the command has been started.
+///
+/// A volume that says what cannot be is recorded as that and not listened to any more: whoever has
+/// taken it over shall neither go on to serve nor fill the trail.
 pub(super) fn note_reports(
     reports: &Channel,
     mut recorder: Recorder,
     opening: &Opening,
     shared: &Shared,
-) -> Recorder {
+) -> (Recorder, Result<(), Nonsense>) {
     let files = opening.files();
     let mut buf = vec![0; wire::LONGEST];
     let mut command = opening.on_corruption.command();
@@ -34,22 +39,35 @@ pub(super) fn note_reports(
                 manager.tell();
                 continue;
             }
-            Ok(Received::Closed) | Err(_) => return recorder,
+            Ok(Received::Closed) => return (recorder, Ok(())),
+            // Longer than anything it has to say.
+            Err(error) if error.raw_os_error() == Some(Errno::MSGSIZE.raw_os_error()) => 0,
+            Err(_) => return (recorder, Ok(())),
         };
-        match serde_json::from_slice::<Report>(&buf[..len]) {
+        let noted = match serde_json::from_slice::<Report>(&buf[..len]) {
             Ok(report) => {
-                let violation = note(&report, &mut recorder, opening, &files, shared);
-                manager.heard(&report.what);
-                if violation && let Some(argv) = command.take() {
+                let noted = note(&report, &mut recorder, opening, &files, shared);
+                if noted.is_ok() {
+                    manager.heard(&report.what);
+                }
+                noted
+            }
+            Err(_) => Err(Nonsense),
+        };
+        match noted {
+            Ok(Refusal::Violation) => {
+                if let Some(argv) = command.take() {
                     // Without a durable record the host must not go down.
-                    if recorder.settle().is_ok() {
-                        run(argv);
-                    } else {
+                    if recorder.settle().is_err() || run(argv).is_err() {
                         command = Some(argv);
                     }
                 }
             }
-            Err(_) => recorder.nonsense(),
+            Ok(Refusal::None) => {}
+            Err(nonsense) => {
+                recorder.nonsense();
+                return (recorder, Err(nonsense));
+            }
         }
         // A volume that cannot take the answer is gone.
         let _ = reports.send(b"+", &[]);
@@ -59,26 +77,31 @@ pub(super) fn note_reports(
     }
 }
 
-/// Whether it was a violation that no reader gets data for.
+/// Whether a reader was refused data that is not what was promised.
+enum Refusal {
+    Violation,
+    None,
+}
+
 fn note(
     report: &Report,
     recorder: &mut Recorder,
     opening: &Opening,
     files: &Files,
     shared: &Shared,
-) -> bool {
+) -> Result<Refusal, Nonsense> {
     let layout = &opening.layout;
+    let ways = Ways {
+        delivers: opening.on_corruption == OnCorruption::Ignore,
+        corrects: opening.fec.is_some(),
+    };
+    let finding = report.what.finding(layout, ways)?;
     // A number that was taken over by somebody else meanwhile is nobody's.
     let seen = host::process::facts(report.tid).ok().map(|facts| facts.task);
     let seen = seen.filter(|task| task.fsuid == report.uid && task.fsgid == report.gid);
     let reader = |answer: &str| recorder::reader(report, seen.as_ref(), answer);
-    match &report.what {
-        What::Violation { block, found, saturated, delivered } => {
-            let Some(finding) = found.finding(layout).filter(|_| *block < layout.data_blocks())
-            else {
-                recorder.nonsense();
-                return false;
-            };
+    match (&report.what, finding) {
+        (What::Violation { block, saturated, delivered, .. }, Some(finding)) => {
             let refused = Refused { block: DataBlock(*block), finding, saturated: *saturated };
             let reader = reader(if *delivered { "data" } else { "EIO" });
             let event = recorder.violation(&refused, layout, files, &reader);
@@ -89,32 +112,27 @@ fn note(
                 event,
                 reader: String::from_utf8_lossy(reader.as_bytes()).into_owned(),
             });
-            !*delivered
+            Ok(if *delivered { Refusal::None } else { Refusal::Violation })
         }
-        What::Corrected { found, errors } => {
-            match found.finding(layout) {
-                Some(finding) => {
-                    recorder.corrected(&finding, *errors, layout, files, &reader("data"));
-                }
-                None => recorder.nonsense(),
-            }
-            false
+        (What::Corrected { errors, .. }, Some(finding)) => {
+            recorder.corrected(&finding, *errors, layout, files, &reader("data"));
+            Ok(Refusal::None)
         }
-        What::Io { role, offset, errno } => {
+        (What::Io { role, offset, errno }, None) => {
             recorder.unreadable(*role, *offset, *errno, files, &reader("EIO"));
-            false
+            Ok(Refusal::None)
         }
+        _ => Err(Nonsense),
     }
 }
 
-fn run(argv: &[String]) {
-    let Some((program, args)) = argv.split_first() else { return };
-    let command =
-        Command::new(program).args(args).stdin(Stdio::null()).env_remove("NOTIFY_SOCKET").spawn();
-    match command {
-        Ok(mut child) => {
-            std::thread::spawn(move || child.wait());
-        }
-        Err(error) => eprintln!("veritrail: cannot run {program}: {error}"),
-    }
+/// Starts a command. One that cannot be started is tried again at the next violation.
+fn run(argv: &[String]) -> io::Result<()> {
+    let Some((program, args)) = argv.split_first() else { return Ok(()) };
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::null()).env_remove("NOTIFY_SOCKET");
+    let mut child = command.spawn()?;
+    // Waited for by a thread of its own; without one it stays a zombie as long as the device.
+    let _ = std::thread::Builder::new().spawn(move || child.wait());
+    Ok(())
 }

@@ -13,7 +13,7 @@ use block::verity::{Device as Verity, Notice, Policy, ReadError, Volume};
 use host::channel::{Channel, Received};
 use host::fuse::{Attributes, Content, Errno, Reader};
 
-use super::wire::{self, Counts, Found, Report, Role, Setup, Started, What};
+use super::wire::{self, Counted, Counts, Found, Report, Role, Setup, Started, What};
 use crate::outcome::{Failure, Kind};
 use crate::verbs::verity::Device;
 
@@ -48,8 +48,9 @@ pub(crate) fn run(keeper: u32) -> Result<(), Failure> {
     tell(&control, &Started::Ready).map_err(failed)?;
     // The keeper asks for counts until it ends, and then this ends too, whoever still reads.
     std::thread::spawn(move || {
-        while let Ok(Received::Message { .. }) = control.recv(&mut buf, None) {
-            if tell(&control, &counts(&device)).is_err() {
+        while let Ok(Received::Message { len, .. }) = control.recv(&mut buf, None) {
+            let Ok(asked) = serde_json::from_slice(&buf[..len]) else { break };
+            if tell(&control, &Counted { asked, counts: counts(&device) }).is_err() {
                 break;
             }
         }

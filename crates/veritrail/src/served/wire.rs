@@ -3,10 +3,12 @@
 //! | channel | keeper | volume |
 //! |---|---|---|
 //! | control | [`Setup`] with the descriptors | [`Started`] |
-//! |         | empty: how is it? | [`Counts`] |
-//! | reports | empty: it is noted | [`Report`], one at a time |
+//! |         | a number: how is it? | [`Counted`], with that number |
+//! | reports | anything: it is noted | [`Report`], one at a time |
 //!
 //! A report is answered before the reader is, while that is still there to be looked at.
+//!
+//! The keeper believes none of it that cannot be true of the image ([`What::finding`]), and never waits for the volume for long.
 
 use block::verity::{
     BlockSize, Blocks, Digest, Fault, Finding, HashArea, HashName, HashType, Layout, ParamError,
@@ -108,6 +110,13 @@ pub(crate) struct Counts {
     pub(crate) io_errors: u64,
 }
 
+/// The answer to one question. An answer that came too late is known by its number.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Counted {
+    pub(super) asked: u64,
+    pub(super) counts: Counts,
+}
+
 /// What a reader ran into.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Report {
@@ -126,6 +135,58 @@ pub(super) enum What {
     /// A disk did not answer.
     Io { role: Role, offset: u64, errno: i32 },
 }
+
+/// The numbers that Linux has for errors (`linux/err.h`, `MAX_ERRNO`).
+fn is_errno(errno: i32) -> bool {
+    (1..=4095).contains(&errno)
+}
+
+impl What {
+    /// The finding told of, if there is one.
+    ///
+    /// # Errors
+    /// Where an image of this layout, opened so, has nothing to tell of that kind.
+    pub(super) fn finding(&self, layout: &Layout, ways: Ways) -> Result<Option<Finding>, Nonsense> {
+        let possible = |so: bool| so.then_some(()).ok_or(Nonsense);
+        match self {
+            What::Violation { block, found, delivered, .. } => {
+                let finding = found.finding(layout).ok_or(Nonsense)?;
+                let blocks = finding.data_blocks();
+                possible(!matches!(finding.fault, Fault::Unreadable { .. }))?;
+                possible(blocks.contains(&DataBlock(*block)) && (ways.delivers || !delivered))?;
+                Ok(Some(finding))
+            }
+            What::Corrected { found, errors } => {
+                let finding = found.finding(layout).ok_or(Nonsense)?;
+                let bytes = finding.bytes(layout);
+                possible(ways.corrects && *errors <= bytes.end - bytes.start)?;
+                Ok(Some(finding))
+            }
+            What::Io { role, offset, errno } => {
+                possible(is_errno(*errno))?;
+                possible(match role {
+                    Role::Data => *offset < layout.data_bytes(),
+                    Role::Hash => layout.tree_bytes().contains(offset),
+                    Role::Fec => ways.corrects,
+                })?;
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// How an image was opened.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ways {
+    /// Bad blocks are handed out.
+    pub(super) delivers: bool,
+    /// There is error correction data.
+    pub(super) corrects: bool,
+}
+
+/// The volume has said something that cannot be: it is not itself any more.
+#[derive(Debug)]
+pub(super) struct Nonsense;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -185,11 +246,12 @@ impl Found {
     }
 
     /// The finding again; none where the image has no such block.
-    pub(super) fn finding(&self, layout: &Layout) -> Option<Finding> {
+    fn finding(&self, layout: &Layout) -> Option<Finding> {
         let fault = match self.fault {
             FaultWord::Mismatch => Fault::Mismatch,
             FaultWord::Missing => Fault::Missing,
-            FaultWord::Unreadable(errno) => Fault::Unreadable { errno },
+            FaultWord::Unreadable(errno) if is_errno(errno) => Fault::Unreadable { errno },
+            FaultWord::Unreadable(_) => return None,
         };
         let end = self.block.checked_add(1)?;
         let blocks = match self.role {
@@ -205,5 +267,95 @@ impl Found {
             Role::Data | Role::Fec => return None,
         };
         Some(Finding { fault, blocks })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use block::verity::HashArea;
+
+    use super::*;
+
+    /// A thousand data blocks of 4 KiB, behind 8 hash blocks and one above them.
+    fn layout() -> Layout {
+        let params = Params {
+            hash_type: HashType::Normal,
+            hash: HashName::parse("sha256").unwrap(),
+            data_block_size: BlockSize::DEFAULT,
+            hash_block_size: BlockSize::DEFAULT,
+            data_blocks: 1000,
+            salt: Salt::default(),
+        };
+        Layout::new(&params, HashArea::default()).unwrap()
+    }
+
+    fn is_believed(what: &str, delivers: bool, corrects: bool) -> bool {
+        let what: What = serde_json::from_str(what).unwrap();
+        what.finding(&layout(), Ways { delivers, corrects }).is_ok()
+    }
+
+    fn violation(block: u64, fault: &str, role: &str, found: u64, delivered: bool) -> String {
+        let found = format!(r#"{{"fault":{fault},"role":"{role}","block":{found}}}"#);
+        format!(
+            r#"{{"Violation":{{"block":{block},"found":{found},"saturated":false,"delivered":{delivered}}}}}"#
+        )
+    }
+
+    #[test]
+    fn violations_are_believed_where_they_can_be() {
+        let mismatch = r#""mismatch""#;
+        // Of the tree the root stands first: hash block 2 + n covers data blocks 128 n to 128 n + 127.
+        for (what, believed) in [
+            (violation(7, mismatch, "data", 7, false), true),
+            (violation(999, r#""missing""#, "data", 999, false), true),
+            (violation(300, mismatch, "hash", 4, false), true),
+            (violation(300, mismatch, "hash", 1, false), true),
+            // Another block than the one that was read.
+            (violation(7, mismatch, "data", 8, false), false),
+            (violation(300, mismatch, "hash", 5, false), false),
+            // There is no such block.
+            (violation(1000, mismatch, "data", 1000, false), false),
+            (violation(u64::MAX, mismatch, "data", u64::MAX, false), false),
+            (violation(7, mismatch, "hash", 10, false), false),
+            (violation(7, mismatch, "fec", 7, false), false),
+            // That is an error of the disk.
+            (violation(7, r#"{"unreadable":5}"#, "data", 7, false), false),
+            // Nothing bad is handed out here.
+            (violation(7, mismatch, "data", 7, true), false),
+        ] {
+            assert_eq!(is_believed(&what, false, false), believed, "{what}");
+        }
+        assert!(is_believed(&violation(7, mismatch, "data", 7, true), true, false));
+    }
+
+    #[test]
+    fn corrections_and_errors_are_believed_where_they_can_be() {
+        let corrected = |fault: &str, errors: u64| {
+            format!(
+                r#"{{"Corrected":{{"found":{{"fault":{fault},"role":"data","block":7}},"errors":{errors}}}}}"#
+            )
+        };
+        assert!(is_believed(&corrected(r#""mismatch""#, 4096), false, true));
+        assert!(is_believed(&corrected(r#"{"unreadable":5}"#, 1), false, true));
+        assert!(!is_believed(&corrected(r#""mismatch""#, 4097), false, true));
+        assert!(!is_believed(&corrected(r#""mismatch""#, 1), false, false));
+        assert!(!is_believed(&corrected(r#"{"unreadable":0}"#, 1), false, true));
+        assert!(!is_believed(&corrected(r#"{"unreadable":-5}"#, 1), false, true));
+        let io = |role: &str, offset: u64, errno: i32| {
+            format!(r#"{{"Io":{{"role":"{role}","offset":{offset},"errno":{errno}}}}}"#)
+        };
+        for (what, believed) in [
+            (io("data", 999 * 4096, 5), true),
+            (io("hash", 4096, 5), true),
+            (io("data", 1000 * 4096, 5), false),
+            (io("hash", 10 * 4096, 5), false),
+            (io("hash", 0, 5), false),
+            (io("fec", 0, 5), false),
+            (io("data", 0, 0), false),
+            (io("data", 0, -1), false),
+            (io("data", 0, 4096), false),
+        ] {
+            assert_eq!(is_believed(&what, false, false), believed, "{what}");
+        }
     }
 }
