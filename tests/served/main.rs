@@ -14,3 +14,4 @@ mod peer;
 mod plain;
 mod records;
 mod rootless;
+mod surroundings;

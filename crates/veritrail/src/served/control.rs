@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::directory::{Directory, Name};
 use super::wire::Counts;
 
-/// The longest question or answer, in bytes.
-const LONGEST: u64 = 64 << 10;
+/// The longest question or answer, in bytes: nine paths of 4096 bytes, each byte written as six.
+pub(super) const LONGEST: u64 = 256 << 10;
 
 /// How long a question may take to arrive, and an answer to be taken.
 const PROMPT: Duration = Duration::from_secs(2);

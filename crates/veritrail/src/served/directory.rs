@@ -10,7 +10,7 @@
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -21,6 +21,9 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 
 use super::control::{self, Answer, Question, State, Status};
 use crate::outcome::{Failure, Kind};
+
+const STATUS: &str = "status.json";
+const NEXT_STATUS: &str = "status.json.new";
 
 /// The name of a served device: a file name that needs no escaping anywhere.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,7 +64,15 @@ impl Directory {
             Some(dir) => std::path::absolute(dir).map_err(|error| cannot("find", dir, error))?,
             None => default_base(),
         };
-        Ok(Directory(base.join("devices")))
+        let directory = Directory(base.join("devices"));
+        // What stands in it is believed and acted upon, by `status` and `close` too.
+        directory.levels().into_iter().try_for_each(only_ours)?;
+        Ok(directory)
+    }
+
+    /// Those directories that somebody else could put into our way, the outermost first.
+    fn levels(&self) -> [&Path; 2] {
+        [self.0.parent().unwrap_or(&self.0), &self.0]
     }
 
     /// Where the device file of `name` is or would be.
@@ -144,8 +155,10 @@ impl Directory {
                 .custom_flags(nofollow())
                 .open(&path);
             let lock = match opened {
-                // Whoever had the name has just given it back.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                // Whoever had the name has just given it back; or else it is a link to nowhere.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !state.is_symlink() => {
+                    continue;
+                }
                 lock => lock.map_err(failed)?,
             };
             match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
@@ -166,23 +179,11 @@ impl Directory {
 
     /// Makes the directory, and refuses one that somebody else could play with.
     fn make(&self) -> Result<(), Failure> {
-        let base = self.0.parent().unwrap_or(&self.0);
-        for dir in [base, &self.0] {
+        self.levels().into_iter().try_for_each(|dir| {
             let made = DirBuilder::new().recursive(true).mode(0o755).create(dir);
             made.map_err(|error| cannot("make", dir, error).hint("--run-dir names another"))?;
-            let found = fs::symlink_metadata(dir).map_err(|e| cannot("look at", dir, e))?;
-            let me = rustix::process::geteuid().as_raw();
-            if !found.is_dir()
-                || (found.uid() != me && found.uid() != 0)
-                || found.mode() & 0o022 != 0
-            {
-                let what = format!("{} is not a directory that only you can change", dir.display());
-                return Err(Failure::new(Kind::Environment, what).hint(
-                    "take the rights of others away (chmod go-w), or name another: --run-dir",
-                ));
-            }
-        }
-        Ok(())
+            only_ours(dir)
+        })
     }
 
     /// Connects to the keeper of `name`; none if there is none.
@@ -202,7 +203,11 @@ impl Directory {
 
     /// What the last keeper of `name` has left.
     pub(crate) fn left(&self, name: &Name) -> Option<Status> {
-        Status::parse(&fs::read(self.state(name).join("status.json")).ok()?)
+        let path = self.state(name).join(STATUS);
+        let file = OpenOptions::new().read(true).custom_flags(nofollow()).open(path);
+        let mut text = Vec::new();
+        file.ok()?.take(control::LONGEST).read_to_end(&mut text).ok()?;
+        Status::parse(&text)
     }
 }
 
@@ -211,6 +216,21 @@ fn taken(name: &Name) -> Failure {
     Failure::new(Kind::Usage, format!("Device {name} already exists."))
         .because(io::Error::new(io::ErrorKind::AlreadyExists, "a server has this name"))
         .hint(format!("`veritrail verity close {name}` ends it"))
+}
+
+/// Refuses a directory that somebody else could change; one that is not there is nobody's.
+fn only_ours(dir: &Path) -> Result<(), Failure> {
+    let found = match fs::symlink_metadata(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found.map_err(|error| cannot("look at", dir, error))?,
+    };
+    let me = rustix::process::geteuid().as_raw();
+    if found.is_dir() && [me, 0].contains(&found.uid()) && found.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    let what = format!("{} is not a directory that only you can change", dir.display());
+    Err(Failure::new(Kind::Environment, what)
+        .hint("take the rights of others away (chmod go-w), or name another: --run-dir"))
 }
 
 fn default_base() -> PathBuf {
@@ -288,7 +308,7 @@ impl Claim {
 
     /// Notes what is known, for whoever asks when the keeper is gone.
     pub(crate) fn note(&self, status: &Status) -> io::Result<()> {
-        let (path, next) = (self.state.join("status.json"), self.state.join("status.json.new"));
+        let (path, next) = (self.state.join(STATUS), self.state.join(NEXT_STATUS));
         fs::write(&next, serde_json::to_vec(status)?)?;
         fs::rename(next, path)
     }
@@ -306,7 +326,7 @@ impl Claim {
 
     fn remove(&self) -> Result<(), Failure> {
         self.clear()?;
-        for name in ["status.json", "status.json.new", "lock"] {
+        for name in [STATUS, NEXT_STATUS, "lock"] {
             // What is left over shows when the directory cannot be removed.
             let _ = fs::remove_file(self.state.join(name));
         }
@@ -324,8 +344,9 @@ fn near<T>(dir: &Path, work: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<
     work(&PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd())))
 }
 
+/// Neither to another place nor, at a FIFO, for ever.
 fn nofollow() -> i32 {
-    i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0)
+    i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or(0)
 }
 
 fn cannot(what: &str, path: &Path, error: io::Error) -> Failure {

@@ -1,6 +1,6 @@
 //! `veritrail verity close`
 
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -92,7 +92,12 @@ fn clear_away(directory: &Directory, name: &Name, claim: Claim) -> Result<(), Fa
         return Err(failure);
     }
     claim.give_back()?;
-    eprintln!("veritrail: the server of {} was gone; cleared what it had left", name.as_str());
+    let name = name.as_str();
+    // Standard error may be closed; it is cleared all the same.
+    let _ = writeln!(
+        io::stderr(),
+        "veritrail: the server of {name} was gone; cleared what it had left"
+    );
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Files and block devices, as the engine wants them.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, FileType, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
@@ -20,7 +20,9 @@ pub(crate) struct Device {
 impl Device {
     /// Opens for reading only.
     pub(crate) fn open(path: &Path) -> Result<Device, Failure> {
-        Device::from_result(path, File::open(path))
+        // Looked at first: the opening of a FIFO waits for a writer, for ever if there is none.
+        let looked = fs::metadata(path).and_then(|found| usable(found.file_type()));
+        Device::from_result(path, looked.and_then(|()| File::open(path)))
     }
 
     /// Opens what exists for writing, too.
@@ -46,18 +48,11 @@ impl Device {
     }
 
     fn from_result(path: &Path, file: io::Result<File>) -> Result<Device, Failure> {
-        let usable = file.and_then(|file| {
-            let kind = file.metadata()?.file_type();
-            if kind.is_file() || kind.is_block_device() {
-                Ok(Device { file, path: path.to_owned() })
-            } else {
-                Err(io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    "it is neither a file nor a block device",
-                ))
-            }
+        let device = file.and_then(|file| {
+            usable(file.metadata()?.file_type())?;
+            Ok(Device { file, path: path.to_owned() })
         });
-        usable.map_err(|error| {
+        device.map_err(|error| {
             Failure::new(Kind::Io, format!("cannot open {}", path.display())).because(error)
         })
     }
@@ -102,6 +97,14 @@ impl Device {
             Failure::new(Kind::Io, what).because(error)
         })
     }
+}
+
+fn usable(kind: FileType) -> io::Result<()> {
+    if kind.is_file() || kind.is_block_device() {
+        return Ok(());
+    }
+    let what = "it is neither a file nor a block device";
+    Err(io::Error::new(io::ErrorKind::InvalidInput, what))
 }
 
 impl ReadAt for Device {

@@ -13,6 +13,7 @@ use host::channel::{Channel, Received};
 use host::device::Identity;
 use host::sandbox::Capabilities;
 use record::task::Task;
+use rustix::process::Signal;
 
 use super::device::Device;
 use super::fec::Fec;
@@ -109,6 +110,9 @@ pub(super) fn run(
         })?;
         // Neither the terminal's signals nor its end are for a server.
         let _ = rustix::process::setsid();
+        // There is none yet, though, and a process that waits for a disk shall not stay behind.
+        rustix::process::set_parent_process_death_signal(Some(Signal::TERM))
+            .map_err(io::Error::from)?;
         // The program was started as /proc/self/exe, which tells nobody anything.
         let _ = rustix::thread::set_name(c"veritrail");
         serve(args, options, Waiting::Parent(parent), out)
@@ -178,6 +182,9 @@ fn serve(
     };
     let caller = caller(&waiting)?;
     let directory = Directory::locate(args.run_dir.as_deref())?;
+    // Before anything is taken or made: a disk may never answer, and who asked may give up.
+    let assembled = assemble(args, options, on_corruption);
+    outlive_caller(&waiting)?;
     let claim = directory.claim(&args.name)?;
     let left = directory.left(&args.name).filter(|left| left.ended.is_none());
     let mut recorder = match Recorder::open(trail, config, &args.name) {
@@ -191,7 +198,7 @@ fn serve(
     if let Some(left) = left {
         recorder.left_behind(left.opened);
     }
-    let opening = match assemble(args, options, on_corruption) {
+    let opening = match assembled {
         Ok(opening) => opening,
         Err(Unopened { words, failure }) => {
             recorder.not_opened(&caller, words);
@@ -202,6 +209,14 @@ fn serve(
     apart_from_ourselves(&opening, recorder.trail())?;
     keeper::keep(opening, claim, recorder, &caller, |path| tell(waiting, path, out))?;
     Ok(Outcome::Good)
+}
+
+/// From now on this process ends by itself, and clears away what it has made.
+fn outlive_caller(waiting: &Waiting) -> io::Result<()> {
+    match waiting {
+        Waiting::Parent(_) => Ok(rustix::process::set_parent_process_death_signal(None)?),
+        Waiting::Terminal => Ok(()),
+    }
 }
 
 /// Refuses to serve what we need ourselves: a trail (or a program) on the device that is served would
