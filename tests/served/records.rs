@@ -105,3 +105,78 @@ fn many_writers_and_a_killed_one_lose_and_double_nothing() {
     let closed = closed.iter().filter(|body| body.contains(" state=closed ")).count();
     assert_eq!((closed, bench.bodies("VT_GAP").len()), (2, 1));
 }
+
+/// Refused reads of one device, and that what is not on record is said to be lost at most.
+fn nothing_is_silently_lost(bench: &Bench, trail: &str, refused: usize) {
+    let events = bench.events_of(trail);
+    let recorded = events.iter().filter(|event| event.body("DM_EVENT").is_some()).count();
+    let gaps = events.iter().filter_map(|event| event.body("VT_GAP"));
+    let lost = gaps.map(|gap| {
+        assert!(gap.starts_with("source=door device=v integrity="), "{gap}");
+        assert!(gap.ends_with(" count=at-most"), "{gap}");
+        let number = gap.split("integrity=").nth(1).unwrap();
+        number.split(' ').next().unwrap().parse::<usize>().unwrap()
+    });
+    let lost: usize = lost.sum();
+    assert!(recorded < refused && recorded + lost >= refused, "{recorded} + {lost}, {refused}");
+    let ran = bench.veritrail(&["trail", "verify", trail]);
+    assert_eq!(ran.status, 0, "{ran:?}");
+}
+
+fn refuse(file: &File, times: usize) {
+    for _ in 0..times {
+        let error = read_once(file, 10 * BLOCK as u64, BLOCK).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(5));
+    }
+}
+
+/// The reads are refused all the same, and the gap is on record when there is room again.
+#[test]
+fn a_full_disk_under_the_trail_is_a_gap() {
+    let Some(bench) = Bench::new("a_full_disk_under_the_trail_is_a_gap") else { return };
+    let image = bench.image("image", &noise(64 * BLOCK));
+    bench.corrupt("image", 10 * BLOCK as u64 + 17);
+    fs::create_dir(bench.path("small")).unwrap();
+    let small = bench.path("small");
+    let flags = rustix::mount::MountFlags::NOSUID;
+    rustix::mount::mount("none", &small, "tmpfs", flags, Some(c"size=1m")).unwrap();
+    let device = direct(&bench.open("v", &image, &["--direct-io", "--trail", "small/trail"]));
+    refuse(&device, 5);
+    crate::bench::soon(5, "five records", || bench.events_of("small/trail").len() == 6);
+    let mut filler = File::create(small.join("filler")).unwrap();
+    while std::io::Write::write_all(&mut filler, &[7; 4096]).is_ok() {}
+    drop(filler);
+    refuse(&device, 50);
+    assert_eq!(bench.status("v")["state"], "active");
+    fs::remove_file(small.join("filler")).unwrap();
+    // A door that failed is tried again after a second.
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    refuse(&device, 5);
+    drop(device);
+    bench.close("v");
+    nothing_is_silently_lost(&bench, "small/trail", 60);
+}
+
+/// The trail is somewhere else for a while, and its writer killed, so that nobody has it open.
+#[test]
+fn a_trail_that_is_away_for_a_while_is_a_gap() {
+    let Some(bench) = Bench::new("a_trail_that_is_away_for_a_while_is_a_gap") else { return };
+    let image = bench.image("image", &noise(64 * BLOCK));
+    bench.corrupt("image", 10 * BLOCK as u64 + 17);
+    bench.open("writer", &image, &[]);
+    let device = direct(&bench.open("v", &image, &["--direct-io"]));
+    assert_eq!(holder(&bench), bench.servers("writer").0);
+    refuse(&device, 5);
+    crate::bench::soon(5, "five records", || bench.bodies("DM_EVENT").len() == 5);
+    fs::rename(bench.path("trail"), bench.path("away")).unwrap();
+    kill(bench.servers("writer").0);
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    refuse(&device, 20);
+    fs::rename(bench.path("away"), bench.path("trail")).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    refuse(&device, 5);
+    drop(device);
+    bench.close("v");
+    nothing_is_silently_lost(&bench, "trail", 30);
+    assert_eq!(bench.verity(&["close", "writer"]).status, 0);
+}
