@@ -192,6 +192,15 @@ fn a_keyring_that_everybody_can_write_to_is_none() {
     let (status, out, err) = signed.verify(&["--keyring", "keys", "--at", THEN]);
     assert_eq!((status, out.as_str()), (3, ""), "{err}");
     assert!(err.starts_with("veritrail: everybody can write to the keyring keys\n"), "{err}");
+    // Nor is a certificate in it.
+    fs::set_permissions(signed.path("keys"), fs::Permissions::from_mode(0o755)).unwrap();
+    for file in fs::read_dir(signed.path("keys")).unwrap() {
+        let open = fs::Permissions::from_mode(0o666);
+        fs::set_permissions(file.unwrap().path(), open).unwrap();
+    }
+    let (status, out, err) = signed.verify(&["--keyring", "keys", "--at", THEN]);
+    assert_eq!((status, out.as_str()), (1, ""), "{err}");
+    assert!(err.contains("is left out of the keyring: everybody can write to it\n"), "{err}");
 }
 
 /// A device whose root hash nobody vouches for is not opened, and that is recorded in the kernel's

@@ -193,8 +193,12 @@ fn add(keyring: &mut Keyring, file: &Path) -> Result<(), String> {
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
     let open = OpenOptions::new().read(true).custom_flags(flags).open(file);
     let open = open.map_err(|error| error.to_string())?;
-    if !open.metadata().map_err(|error| error.to_string())?.is_file() {
+    let found = open.metadata().map_err(|error| error.to_string())?;
+    if !found.is_file() {
         return Err("it is not a file".into());
+    }
+    if found.mode() & 0o002 != 0 {
+        return Err("everybody can write to it".into());
     }
     let mut bytes = Vec::new();
     open.take(MOST_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
