@@ -137,3 +137,28 @@ fn a_directory_of_others_is_not_believed() {
     let ran = bench.try_open("v", &image, &[]);
     assert_eq!((ran.status, ran.out.as_str()), (6, ""), "{ran:?}");
 }
+
+/// Readers are answered as before, and `status` says it before `close` has to.
+#[test]
+fn a_trail_that_is_taken_away_is_missed_by_status() {
+    let Some(bench) = Bench::new("a_trail_that_is_taken_away_is_missed_by_status") else {
+        return;
+    };
+    let image = bench.golden("v-sha256.hash", ROOT);
+    let device = crate::bench::direct(&bench.open("v", &image, &[]));
+    assert_eq!(bench.status("v")["lost_events"], 0);
+    bench.corrupt("data", 40_960);
+    fs::remove_dir_all(bench.path("trail")).unwrap();
+    // A file that has no name any more still takes what is written, until the trail is signed.
+    soon(10, "status tells", || {
+        let error = crate::bench::read_once(&device, 40_960, 4096).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(5));
+        bench.status("v")["lost_events"].as_u64().unwrap() > 0
+    });
+    assert!(bench.verity(&["status", "v"]).out.contains("\n               cannot be written: "));
+    drop(device);
+    let ran = bench.verity(&["close", "v"]);
+    assert_eq!((ran.status, ran.out.as_str()), (6, ""));
+    assert!(ran.err.contains("records are lost at most"), "{}", ran.err);
+    assert_eq!(bench.left(), Vec::<String>::new());
+}

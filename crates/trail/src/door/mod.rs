@@ -333,6 +333,12 @@ impl Door {
         self.shared.state().outbox.unaccounted()
     }
 
+    /// Whether the door cannot be used any more: what is unaccounted for is lost.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.shared.state().failed.is_some()
+    }
+
     /// The signed note over everything that was handed in before, and perhaps more. Takes
     /// up to a second: the trail is signed that often.
     ///

@@ -91,6 +91,9 @@ pub(crate) struct Status {
     pub(crate) opened: u64,
     pub(crate) counts: Option<Counts>,
     pub(crate) last_violation: Option<LastViolation>,
+    /// Events that the trail could not take, at most, and that are not told of in it yet.
+    #[serde(default)]
+    pub(crate) lost_events: u64,
     /// Why the device is not active any more.
     pub(crate) ended: Option<String>,
 }

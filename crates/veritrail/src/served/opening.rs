@@ -149,6 +149,7 @@ impl Opening {
             opened: clock::now().realtime_ns / 1_000_000_000,
             counts: None,
             last_violation: None,
+            lost_events: 0,
             ended: None,
         }
     }

@@ -206,6 +206,12 @@ impl Recorder {
         door.close().map_err(|error| from_door(&self.trail, &error))
     }
 
+    /// How many events are lost at most since the trail could last be written.
+    pub(super) fn lost(&self) -> u64 {
+        let failed = self.door.as_ref().filter(|door| door.has_failed());
+        self.lost + failed.map_or(0, Door::unaccounted)
+    }
+
     fn shut(&self) -> Failure {
         let what = format!("the trail {} cannot be written", self.trail.display());
         Failure::new(Kind::Io, what).because(format!("{} records are lost at most", self.lost))

@@ -36,6 +36,7 @@ pub(super) fn note_reports(
         let len = match reports.recv(&mut buf, manager.due()) {
             Ok(Received::Message { len, .. }) => len,
             Ok(Received::TimedOut) => {
+                shared.status().lost_events = recorder.lost();
                 manager.tell();
                 continue;
             }
@@ -69,6 +70,7 @@ pub(super) fn note_reports(
                 return (recorder, Err(nonsense));
             }
         }
+        shared.status().lost_events = recorder.lost();
         // A volume that cannot take the answer is gone.
         let _ = reports.send(b"+", &[]);
         if manager.due() == Some(Duration::ZERO) {

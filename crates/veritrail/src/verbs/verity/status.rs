@@ -140,6 +140,13 @@ fn write_more(out: &mut dyn Write, status: &Status) -> io::Result<()> {
         writeln!(out, "  signed by:   {signer}")?;
     }
     writeln!(out, "  trail:       {}", status.trail)?;
+    if status.lost_events > 0 {
+        writeln!(
+            out,
+            "               cannot be written: {} events are lost at most",
+            status.lost_events
+        )?;
+    }
     match &status.ended {
         None => writeln!(out, "  server:      process {}", status.pid)?,
         Some(why) => writeln!(out, "  server:      {why}")?,
