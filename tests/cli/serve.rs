@@ -198,7 +198,7 @@ fn a_line_is_served_and_the_manager_is_told() {
         assert_eq!(server.wait(), Some(0));
         assert_eq!(fs::read_dir(place.path("run/devices")).unwrap().count(), 0);
         let trail = place.trail();
-        for words in ["op=ctr", "op=dtr", "op=verify-data", "data=\"", "name=\"root\""] {
+        for words in ["op=ctr", "op=dtr", "op=verify-data", "data_device=\"", "name=\"root\""] {
             assert!(trail.contains(words), "{words} is not in\n{trail}");
         }
     }
