@@ -21,7 +21,7 @@ use block::verity::{
     BlockSize, Device, Digest, HashArea, HashName, HashType, Layout, Params, Salt, Volume, format,
 };
 use host::fuse::{Attributes, Content, Errno, Reader, serve};
-use host::mount::{Detach, Options, attach, detach, device_number, set_read_ahead};
+use host::mount::{Detach, MAX_READ, Options, attach, detach, device_number, set_read_ahead};
 use lanes::BlockHasher;
 use uuid::Uuid;
 
@@ -72,7 +72,7 @@ fn main() -> io::Result<()> {
     fs::write(folder.path().join("root"), root.as_bytes())?;
     bench.note(format_args!("{threads} cores, {} MiB", SIZE / MIB));
 
-    for (servers, read_ahead) in [(2, 128), (4, 256)] {
+    for (servers, read_ahead) in [(2, 128), (2, 512)] {
         let way = Way { direct_io: false, servers, read_ahead };
         let once = |what| {
             move |folder: &Path| sequential(&Served::new(folder, what, SIZE as u64, way).point)
@@ -152,7 +152,10 @@ fn server(words: &[String]) -> io::Result<()> {
         direct_io: direct_io == "true",
         threads: servers.parse().map_err(io::Error::other)?,
     };
-    let connection = attach(point, Options::default()).map_err(io::Error::other)?;
+    // As a device server has it.
+    let max_read = if attributes.direct_io { MAX_READ } else { 128 << 10 };
+    let connection =
+        attach(point, Options { max_read, ..Options::default() }).map_err(io::Error::other)?;
     let area = HashArea::default();
     let session = match what.as_str() {
         "plain" => serve(connection, attributes, Plain(disk("data")?.0)),

@@ -39,7 +39,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         direct_io: false,
         threads: rest.first().map_or(Ok(2), |word| word.parse())?,
     };
-    let connection = attach(point, Options { others: rustix::process::getuid().is_root() })?;
+    let others = rustix::process::getuid().is_root();
+    let connection = attach(point, Options { others, ..Options::default() })?;
     let session = serve(connection, attributes, Image(image))?;
     if let (Some(kib), Some(device)) = (rest.get(1), device_number(point)?) {
         set_read_ahead(device, kib.parse()?)?;

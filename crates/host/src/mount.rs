@@ -32,11 +32,20 @@ pub const MAX_READ: u32 = 1 << 20;
 const NAME: &str = "veritrail";
 
 /// How a device is attached.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// Whether processes of other users (root too) may use it, as its mode allows
     /// (`allow_other`). Where the caller is not root, `/etc/fuse.conf` has to permit it.
     pub others: bool,
+    /// The largest read in one request, in bytes; no more than [`MAX_READ`]. A read(2) past the page
+    /// cache that is longer becomes several requests, and ends short before the first that fails.
+    pub max_read: u32,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { others: false, max_read: MAX_READ }
+    }
 }
 
 /// How a mount is taken away.
@@ -194,10 +203,11 @@ fn attach_directly(point: &Path, options: Options) -> Result<OwnedFd, MountError
     let connection = rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| MountError::NoFuse(errno.into()))?;
     let mut data = format!(
-        "fd={},rootmode=100000,user_id={},group_id={},default_permissions,max_read={MAX_READ}",
+        "fd={},rootmode=100000,user_id={},group_id={},default_permissions,max_read={}",
         connection.as_raw_fd(),
         rustix::process::getuid().as_raw(),
         rustix::process::getgid().as_raw(),
+        options.max_read,
     );
     if options.others {
         data.push_str(",allow_other");
@@ -240,7 +250,7 @@ fn attach_by_helper(point: &Path, options: Options) -> Result<OwnedFd, MountErro
     let _checked = open_point(point)?;
     let failed = |call| move |error: io::Error| MountError::io(call, point, error);
     let (ours, theirs) = Channel::stream_pair().map_err(failed("socketpair"))?;
-    let mut words = format!("ro,nosuid,nodev,default_permissions,max_read={MAX_READ}");
+    let mut words = format!("ro,nosuid,nodev,default_permissions,max_read={}", options.max_read);
     words.push_str(&format!(",fsname={NAME},subtype={NAME}"));
     if options.others {
         words.push_str(",allow_other");

@@ -195,7 +195,7 @@ fn a_confined_volume_serves_its_device() {
     let folder = tempfile::tempdir().unwrap();
     let point = folder.path().join("device");
     std::fs::write(&point, "").unwrap();
-    let connection = attach(&point, Options { others: true }).unwrap();
+    let connection = attach(&point, Options { others: true, ..Options::default() }).unwrap();
     let (mut child, channel) = spawn("volume", &[]);
     let (mut data, expected) = (tempfile::tempfile().unwrap(), vec![0xa5; SIZE]);
     data.write_all(&expected).unwrap();

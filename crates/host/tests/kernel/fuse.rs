@@ -188,7 +188,7 @@ fn a_killed_server_leaves_readers_an_error_at_once() {
     assert!(matches!(again, MountError::AlreadyMounted(_)), "{again}");
     drop(file);
     detach(&served.point, Detach::Now).unwrap();
-    let connection = attach(&served.point, Options { others: true }).unwrap();
+    let connection = attach(&served.point, Options { others: true, ..Options::default() }).unwrap();
     drop(connection);
     assert_eq!(state(&served.point).unwrap(), State::Dead);
 }
@@ -400,7 +400,7 @@ fn a_hundred_devices_leave_nothing_behind() {
     let open = || fs::read_dir("/proc/self/fd").unwrap().count();
     let before = open();
     for round in 0..100 {
-        let connection = attach(&point, Options { others: true }).unwrap();
+        let connection = attach(&point, Options { others: true, ..Options::default() }).unwrap();
         if round % 10 == 0 {
             let (mut server, channel) = spawn("server", &[]);
             start(&channel, connection, GOOD);
@@ -513,7 +513,7 @@ pub(crate) fn be_nobody(channel: &Channel) {
     detach(&point, Detach::Lazy).unwrap();
     assert_eq!(state(&point).unwrap(), State::NotMounted);
     // For others only where this machine's root permits it.
-    match attach(&point, Options { others: true }) {
+    match attach(&point, Options { others: true, ..Options::default() }) {
         Ok(connection) => {
             drop(connection);
             detach(&point, Detach::Now).unwrap();

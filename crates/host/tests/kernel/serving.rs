@@ -140,7 +140,7 @@ impl Served {
         let folder = tempfile::tempdir().unwrap();
         let point = folder.path().join("device one");
         fs::write(&point, "").unwrap();
-        let connection = attach(&point, Options { others: true }).unwrap();
+        let connection = attach(&point, Options { others: true, ..Options::default() }).unwrap();
         let (server, channel) = spawn("server", &[]);
         let mut served = Self { _folder: folder, point, server, channel, agreement: String::new() };
         served.agreement = start(&served.channel, connection, device);

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use host::channel::{Channel, Received};
-use host::mount::{Detach, MountError};
+use host::mount::{Detach, MAX_READ, MountError, Options};
 use record::task::Task;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -63,6 +63,8 @@ pub(crate) fn keep(
     ready: impl FnOnce(&Path) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let (event, events) = channel();
+    // From the first moment on: what is mounted must be unmounted.
+    watch_signals(event.clone())?;
     let begun = begin(opening, &claim, &mut recorder, caller);
     let (started, opening) = match begun {
         Ok(begun) => begun,
@@ -77,10 +79,9 @@ pub(crate) fn keep(
     let noted = recorder
         .settle()
         .and_then(|()| claim.note(&status).map_err(|e| cannot("note the state of the device", e)))
-        .and_then(|()| claim.listen())
-        .and_then(|listener| Ok((listener, watch_signals(event.clone())?)));
-    let (listener, ()) = match noted {
-        Ok(noted) => noted,
+        .and_then(|()| claim.listen());
+    let listener = match noted {
+        Ok(listener) => listener,
         Err(failure) => {
             // Nobody was told of the device, but its opening is on its way into the trail.
             stop(&mut child);
@@ -172,9 +173,9 @@ struct Running {
     reports: Channel,
 }
 
-/// What the kernel reads ahead of a reader: more than its usual 128 KiB, and still little enough for
-/// a core's own cache.
-const READ_AHEAD_KIB: u32 = 256;
+/// What the kernel reads ahead of a reader: four requests, so that several threads have something
+/// to verify.
+const READ_AHEAD_KIB: u32 = 512;
 
 /// Mounts and starts the volume, and hands the opening in.
 fn begin(
@@ -185,8 +186,11 @@ fn begin(
 ) -> Result<(Running, Opening), Failure> {
     claim.make_mount_point()?;
     let others = rustix::process::geteuid().is_root();
-    let connection = host::mount::attach(claim.device(), host::mount::Options { others })
-        .map_err(not_mounted)?;
+    // A page cache takes small answers as well, and several threads verify them side by side. Past it
+    // a request is a read(2), which is to fail as a whole.
+    let max_read = if opening.direct_io { MAX_READ } else { READ_AHEAD_KIB * 1024 / 4 };
+    let connection =
+        host::mount::attach(claim.device(), Options { others, max_read }).map_err(not_mounted)?;
     let number = host::mount::device_number(claim.device())
         .map_err(|error| cannot("tell the number of the mount", error))?
         .ok_or_else(|| Failure::new(Kind::Io, "the mount is gone before it was used"))?;

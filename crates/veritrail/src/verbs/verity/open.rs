@@ -223,12 +223,13 @@ fn outlive_caller(waiting: &Waiting) -> io::Result<()> {
 /// be read and written through its own server.
 fn apart_from_ourselves(opening: &Opening, trail: &Path) -> Result<(), Failure> {
     let parity = opening.fec.as_ref().map(|(source, _)| source);
-    let program = std::env::current_exe()?;
+    let (trail, program) = (trail.canonicalize()?, std::env::current_exe()?);
     for source in [Some(&opening.data), Some(&opening.hash), parity].into_iter().flatten() {
-        for (what, ours) in [("the trail", trail), ("this program", program.as_path())] {
+        let path = source.path.canonicalize().unwrap_or_else(|_| source.path.clone());
+        for (what, ours) in [("the trail", &trail), ("this program", &program)] {
             let on_it = match host::device::identity(&source.file)? {
                 Identity::Block { device } => host::mount::lies_on(&File::open(ours)?, device)?,
-                Identity::File { .. } => source.path.starts_with(ours),
+                Identity::File { .. } => path.starts_with(ours),
             };
             if on_it {
                 let (device, ours) = (source.path.display(), ours.display());
