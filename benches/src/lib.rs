@@ -19,11 +19,13 @@
 //! All benches take `--json` (one object per contestant and line), `--runs N`
 //! (default 7) and a text that a group's name must contain to be run.
 
-use std::{
-    hint::black_box,
-    time::{Duration, Instant},
-};
+use std::fs::File;
+use std::hint::black_box;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
 
+use block::{ReadAt, WriteAt};
 use serde::Serialize;
 
 /// How much work one run does, for the rate.
@@ -202,4 +204,28 @@ pub fn noise(len: usize) -> Vec<u8> {
 /// The first eight bytes of some output, as a contestant's result.
 pub fn first_bytes(output: &[u8]) -> u64 {
     output.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+/// A file, as the engines want it; durable when they ask for that, as it is for users.
+#[derive(Debug)]
+pub struct Disk(pub File);
+
+impl ReadAt for Disk {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(buf, offset)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+}
+
+impl WriteAt for Disk {
+    fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(buf, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_all()
+    }
 }

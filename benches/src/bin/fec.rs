@@ -3,15 +3,14 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 
-use benches::{Amount, Bench, contestant, first_bytes, noise};
+use benches::{Amount, Bench, Disk, contestant, first_bytes, noise};
+use block::ReadAt;
 use block::fec::{Area, Corrector, Target, encode};
 use block::verity::{BlockSize, HashArea, HashName, HashType, Layout, Params, Salt, format};
-use block::{ReadAt, WriteAt};
 use record::units::DataBlock;
 use uuid::Uuid;
 
@@ -124,29 +123,6 @@ fn parity_sum(fec: &Disk) -> u64 {
 
 fn create(path: &Path) -> io::Result<Disk> {
     Ok(Disk(File::options().read(true).write(true).create(true).truncate(true).open(path)?))
-}
-
-struct Disk(File);
-
-impl ReadAt for Disk {
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(buf, offset)
-    }
-
-    fn size(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
-    }
-}
-
-impl WriteAt for Disk {
-    fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(buf, offset)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        // veritysetup's time has none either that could be compared.
-        Ok(())
-    }
 }
 
 /// The same with all of block 1 wrong.

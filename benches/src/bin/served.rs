@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
 
-use benches::{Amount, Bench, contestant, noise};
+use benches::{Amount, Bench, Disk, contestant, noise};
 use block::ReadAt;
 use block::access::Memory;
 use block::verity::{
@@ -379,17 +379,5 @@ impl<H: ReadAt + Send + 'static> Content for Verified<H> {
         SCRATCH.with_borrow_mut(|scratch| {
             self.0.read_at(offset, buf, scratch, &mut |_| {}).map_err(|_| Errno::IO)
         })
-    }
-}
-
-struct Disk(File);
-
-impl ReadAt for Disk {
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(buf, offset)
-    }
-
-    fn size(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
     }
 }

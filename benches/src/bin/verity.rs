@@ -11,12 +11,11 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use benches::{Amount, Bench, contestant, first_bytes, noise};
+use benches::{Amount, Bench, Disk, contestant, first_bytes, noise};
 use block::verity::{
     BlockSize, Digest, Finding, HashArea, HashName, HashType, Layout, Params, Salt, Volume, Watch,
     format,
 };
-use block::{ReadAt, WriteAt};
 use uuid::Uuid;
 
 const MIB: usize = 1 << 20;
@@ -145,28 +144,6 @@ fn hash_all(data: &Disk, params: &Params, threads: NonZeroUsize) {
             });
         }
     });
-}
-
-struct Disk(File);
-
-impl ReadAt for Disk {
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(buf, offset)
-    }
-
-    fn size(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
-    }
-}
-
-impl WriteAt for Disk {
-    fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(buf, offset)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.0.sync_all()
-    }
 }
 
 struct Nobody;
