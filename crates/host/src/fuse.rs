@@ -92,12 +92,17 @@ impl Session {
         self.agreement
     }
 
-    /// Returns when the file system is unmounted and the last request answered.
+    /// Returns when the connection has ended, which is when the file system is unmounted and the last
+    /// request answered, or when the connection was aborted.
     ///
     /// # Errors
     /// Where the connection failed otherwise.
     pub fn wait(self) -> io::Result<()> {
-        self.running.join()
+        match self.running.join() {
+            // What a thread that was taking a request just then is told instead of ENODEV.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => Ok(()),
+            ended => ended,
+        }
     }
 }
 
