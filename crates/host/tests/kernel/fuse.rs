@@ -219,6 +219,15 @@ fn a_signal_in_a_read_wedges_nothing() {
     assert_eq!(served.word(), "unmounted");
 }
 
+/// A mount that is gone when this is, also where a test fails.
+struct Gone<'a>(&'a Path);
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        let _ = detach(self.0, Detach::Lazy);
+    }
+}
+
 /// Unmounts what nobody uses any more, or will not in a moment: a process that another test starts
 /// has our open files until it runs its program.
 fn let_go(point: &Path) {
@@ -404,6 +413,7 @@ fn a_hundred_devices_leave_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     let point = folder.path().join("device");
     fs::write(&point, "").unwrap();
+    let _gone = Gone(&point);
     let open = || fs::read_dir("/proc/self/fd").unwrap().count();
     let before = open();
     for round in 0..100 {
