@@ -244,6 +244,10 @@ types! {
     2917 VT_SINK
     2918 VT_FEC
     2919 VT_DEVICE
+    2920 VT_FILE
+    2921 VT_MOUNT
+    2922 VT_SCRUB
+    2923 VT_AGENT
 }
 
 /// First number of veritrail's own types.

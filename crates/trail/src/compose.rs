@@ -38,8 +38,13 @@ impl Composer {
         now: Stamp,
     ) -> Result<(), Error> {
         self.note_kernel_serial(&entry.lines);
-        let id =
-            EventId { millis: now.realtime_ns / 1_000_000, serial: own_serial(first, self.kernel) };
+        let id = match entry.lines {
+            Lines::Beside { event, .. } => event,
+            Lines::Own(_) | Lines::Foreign { .. } => EventId {
+                millis: now.realtime_ns / 1_000_000,
+                serial: own_serial(first, self.kernel),
+            },
+        };
         let start = out.len();
         let mut tail = Tail::new();
         tail.push("VT_LEAF", first).map_err(refused)?;
@@ -64,7 +69,7 @@ impl Composer {
 
     /// All fields but the leaf's index.
     fn push_fields(&self, tail: &mut Tail, entry: &Entry<'_>, now: Stamp) -> Result<(), Error> {
-        if let Lines::Own(_) = entry.lines {
+        if let Lines::Own(_) | Lines::Beside { .. } = entry.lines {
             tail.push("VT_BT", now.boottime_ns).map_err(refused)?;
             tail.push("VT_BOOT", &self.boot).map_err(refused)?;
         }
@@ -98,7 +103,7 @@ impl Composer {
         let long = &mut self.long;
         long.clear();
         match lines {
-            Lines::Own(_) => push_lines(long, lines, id, &Tail::new())?,
+            Lines::Own(_) | Lines::Beside { .. } => push_lines(long, lines, id, &Tail::new())?,
             Lines::Foreign { origin, lines } => {
                 for line in *lines {
                     let source = source(*origin, line);
@@ -139,10 +144,10 @@ fn refused(what: impl ToString) -> Error {
 fn push_lines(out: &mut Vec<u8>, lines: &Lines<'_>, id: EventId, tail: &Tail) -> Result<(), Error> {
     let none = Tail::new();
     match lines {
-        Lines::Own([]) | Lines::Foreign { lines: [], .. } => {
+        Lines::Own([]) | Lines::Beside { records: [], .. } | Lines::Foreign { lines: [], .. } => {
             return Err(refused("it has no lines"));
         }
-        Lines::Own(records) => {
+        Lines::Own(records) | Lines::Beside { records, .. } => {
             for (n, record) in records.iter().enumerate() {
                 let start = out.len();
                 push_record(out, record.kind, id, record.body);

@@ -1,5 +1,6 @@
 //! What is appended: one event, with what veritrail knows about it.
 
+use record::EventId;
 use record::stored::Origin;
 
 /// A moment, on both clocks. Only the outermost shell makes one.
@@ -45,6 +46,14 @@ pub struct Own<'a> {
 pub enum Lines<'a> {
     /// Ours: stamp and serial are the writer's.
     Own(&'a [Own<'a>]),
+    /// Ours, about an event that is stored already or was stored by somebody else: they carry
+    /// its stamp and serial, and whoever reads joins them.
+    Beside {
+        /// The event.
+        event: EventId,
+        /// What there is to say about it.
+        records: &'a [Own<'a>],
+    },
     /// Those of the kernel or of a log, in their order.
     Foreign {
         /// Where they came from; decides what may be changed in them.

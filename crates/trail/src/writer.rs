@@ -267,7 +267,9 @@ impl<S: Store> Writer<S> {
             return Ok(());
         }
         let bytes = match entry.lines {
-            Lines::Own(records) => records.iter().map(|record| record.body.len()).sum(),
+            Lines::Own(records) | Lines::Beside { records, .. } => {
+                records.iter().map(|record| record.body.len()).sum()
+            }
             Lines::Foreign { lines, .. } => lines.iter().map(|line| line.len()).sum::<usize>(),
         } as u64;
         if self.room <= bytes {

@@ -4,7 +4,9 @@
 //!      0       1         2
 //! 00   origin  fields n  fields ...  lines ...
 //!
-//! origin  0 ours, 1 netlink, 2 file
+//! origin  0 ours, 1 netlink, 2 file, 3 ours beside an event
+//! fields  n of them; behind them, where ours stand beside an event:
+//!         milliseconds 8, serial 4                    its stamp and serial
 //! field   name length 1, value length 2, name, value
 //! line    length 4, text                              netlink, file
 //!         length 4, kind length 1, kind, body         ours; length counts kind and body
@@ -12,6 +14,8 @@
 //!
 //! Numbers are little-endian; lines go on to the end. The ticket and the class are not in
 //! here: the frame around it has them.
+
+use record::EventId;
 
 use crate::{Class, Entry, Field, Lines, Origin, Own};
 
@@ -35,6 +39,7 @@ pub fn pack(entry: &Entry<'_>) -> Result<Vec<u8>, PackError> {
         Lines::Own(_) => 0,
         Lines::Foreign { origin: Origin::Netlink, .. } => 1,
         Lines::Foreign { origin: Origin::File, .. } => 2,
+        Lines::Beside { .. } => 3,
     });
     let too_long = |what| move |_| PackError { what, at: 0 };
     out.push(u8::try_from(entry.tail.len()).map_err(too_long("more than 255 fields"))?);
@@ -47,8 +52,12 @@ pub fn pack(entry: &Entry<'_>) -> Result<Vec<u8>, PackError> {
         out.extend_from_slice(field.value.as_bytes());
     }
     let length = |bytes: usize| u32::try_from(bytes).map_err(too_long("a line over 4 GiB"));
+    if let Lines::Beside { event, .. } = entry.lines {
+        out.extend_from_slice(&event.millis.to_le_bytes());
+        out.extend_from_slice(&event.serial.to_le_bytes());
+    }
     match entry.lines {
-        Lines::Own(records) => {
+        Lines::Own(records) | Lines::Beside { records, .. } => {
             for record in records {
                 let kind = u8::try_from(record.kind.len());
                 let kind = kind.map_err(too_long("a kind over 255 bytes"))?;
@@ -80,6 +89,7 @@ pub struct Unpacked<'a> {
 #[derive(Debug)]
 enum UnpackedLines<'a> {
     Own(Vec<Own<'a>>),
+    Beside(EventId, Vec<Own<'a>>),
     Foreign(Origin, Vec<&'a [u8]>),
 }
 
@@ -99,6 +109,7 @@ impl<'a> Unpacked<'a> {
             let name = rest.text(lengths[0].into(), "a name")?;
             tail.push(Field { name, value: rest.text(value, "a value")? });
         }
+        let event = if origin == 3 { Some(rest.event()?) } else { None };
         let mut own = Vec::new();
         let mut foreign = Vec::new();
         while rest.at < packed.len() {
@@ -106,7 +117,7 @@ impl<'a> Unpacked<'a> {
             let length = u32::from_le_bytes([length[0], length[1], length[2], length[3]]);
             // A length that no memory has is one that the bytes do not have either.
             let length = usize::try_from(length).unwrap_or(usize::MAX);
-            if origin != 0 {
+            if matches!(origin, 1 | 2) {
                 foreign.push(rest.take(length, "a line is cut")?);
                 continue;
             }
@@ -117,10 +128,11 @@ impl<'a> Unpacked<'a> {
             let body = end.checked_sub(at).ok_or(PackError { what: "a kind is too long", at })?;
             own.push(Own { kind, body: rest.take(body, "a body is cut")? });
         }
-        let lines = match origin {
-            0 => UnpackedLines::Own(own),
-            1 => UnpackedLines::Foreign(Origin::Netlink, foreign),
-            2 => UnpackedLines::Foreign(Origin::File, foreign),
+        let lines = match (origin, event) {
+            (0, _) => UnpackedLines::Own(own),
+            (1, _) => UnpackedLines::Foreign(Origin::Netlink, foreign),
+            (2, _) => UnpackedLines::Foreign(Origin::File, foreign),
+            (_, Some(event)) => UnpackedLines::Beside(event, own),
             _ => return Err(PackError { what: "an unknown origin", at: 0 }),
         };
         Ok(Unpacked { tail, lines })
@@ -131,6 +143,7 @@ impl<'a> Unpacked<'a> {
     pub fn entry<'u>(&'u self, class: Class, ticket: Option<crate::Ticket<'u>>) -> Entry<'u> {
         let lines = match &self.lines {
             UnpackedLines::Own(records) => Lines::Own(records),
+            UnpackedLines::Beside(event, records) => Lines::Beside { event: *event, records },
             UnpackedLines::Foreign(origin, lines) => Lines::Foreign { origin: *origin, lines },
         };
         Entry { class, ticket, lines, tail: &self.tail }
@@ -149,6 +162,18 @@ impl<'a> Rest<'a> {
         let taken = taken.ok_or(PackError { what, at: self.at })?;
         self.at += length;
         Ok(taken)
+    }
+
+    fn event(&mut self) -> Result<EventId, PackError> {
+        let what = "an event's stamp and serial are cut";
+        let at = self.at;
+        let cut = PackError { what, at };
+        let bytes: [u8; 12] = self.take(12, what)?.try_into().map_err(|_| cut)?;
+        let [a, b, c, d, e, f, g, h, i, j, k, l] = bytes;
+        Ok(EventId {
+            millis: u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+            serial: u32::from_le_bytes([i, j, k, l]),
+        })
     }
 
     fn text(&mut self, length: usize, what: &'static str) -> Result<&'a str, PackError> {
@@ -183,6 +208,18 @@ mod tests {
                 Entry { class: Class::Rest, ticket: None, lines: Lines::Own(&own), tail: &[] },
                 b"\0\0\x0a\0\0\0\x06VT_GAPn=1",
             ),
+            (
+                Entry {
+                    class: Class::Rest,
+                    ticket: None,
+                    lines: Lines::Beside {
+                        event: EventId { millis: 258, serial: 7 },
+                        records: &own,
+                    },
+                    tail: &[],
+                },
+                b"\x03\0\x02\x01\0\0\0\0\0\0\x07\0\0\0\x0a\0\0\0\x06VT_GAPn=1",
+            ),
         ];
         for (entry, packed) in cases {
             assert_eq!(pack(entry).unwrap(), *packed);
@@ -194,7 +231,7 @@ mod tests {
     fn what_is_no_entry_is_told_apart() {
         let cases: &[(&[u8], &str)] = &[
             (b"", "not an entry: no origin at byte 0"),
-            (b"\x03\0", "not an entry: an unknown origin at byte 0"),
+            (b"\x04\0", "not an entry: an unknown origin at byte 0"),
             (b"\x02\x01\x05\0\0V", "not an entry: a name at byte 5"),
             (b"\x02\x01\x01\x01\0V\xff", "not an entry: a value at byte 6"),
             (b"\x02\0\xff\xff\xff\xff", "not an entry: a line is cut at byte 6"),
@@ -209,7 +246,7 @@ mod tests {
     proptest! {
         /// Any bytes: no panic, and what is read is what would be packed.
         #[test]
-        fn any_bytes(origin in 0u8..4, rest in proptest::collection::vec(0u8..8, 0..48)) {
+        fn any_bytes(origin in 0u8..5, rest in proptest::collection::vec(0u8..8, 0..48)) {
             let packed = [&[origin][..], &rest].concat();
             if let Ok(unpacked) = Unpacked::read(&packed) {
                 prop_assert_eq!(pack(&unpacked.entry(Class::Rest, None)).unwrap(), packed);

@@ -1,0 +1,1 @@
+//! Stock kernels under QEMU.
