@@ -11,6 +11,7 @@ use std::time::Duration;
 use ::signature::{Certificate, Message, SigningKey, Time, Verdict};
 use block::fec::{self, Area, Corrector};
 use block::verity::{BlockSize, HashArea, HashName, HashType, Layout, Params, Salt, Superblock};
+use host::audit::{self, Features, ReplyBody, replies};
 use host::mountinfo::{MountEntry, entries};
 use host::process::{Stat, Status};
 use record::interpret::{EventContext, Interpreter, Numeric, Reading};
@@ -39,6 +40,7 @@ pub const ALL: &[Target] = &[
     ("leaf", leaf),
     ("mountinfo", mountinfo),
     ("process", process),
+    ("netlink", netlink),
     ("signature", signature),
     ("certificate", certificate),
 ];
@@ -291,6 +293,24 @@ fn stat_text(stat: &Stat<'_>) -> Vec<u8> {
         terminal.cast_signed()
     );
     [b"7 (", comm, tail.as_bytes()].concat()
+}
+
+/// Answers of the kernel: the data of all messages is disjoint, in order and within the datagram,
+/// each behind a header; after what is none there is nothing.
+pub fn netlink(bytes: &[u8]) {
+    let mut end = bytes.as_ptr().addr();
+    let mut replies = replies(bytes);
+    for reply in replies.by_ref() {
+        let Ok(reply) = reply else { break };
+        let ReplyBody::Data(_, data) = reply.body else { continue };
+        assert!(data.as_ptr().addr() >= end + 16);
+        end = data.as_ptr().addr() + data.len();
+        let status = audit::Status::parse(data);
+        assert!(data.len() >= 8 || status == audit::Status::default());
+        assert!(data.len() >= 12 || Features::parse(data) == Features::default());
+    }
+    assert!(end <= bytes.as_ptr().addr() + bytes.len());
+    assert!(replies.next().is_none());
 }
 
 /// A signature that the golden certificates vouch for is one of the golden contents, signed by one of

@@ -44,6 +44,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "leaf" => trail().leaves.clone(),
         "mountinfo" => vec![MOUNTINFO.to_vec()],
         "process" => vec![STAT.to_vec(), STATUS.to_vec()],
+        "netlink" => answers(),
         "signature" => SIGNATURES.iter().map(|bytes| bytes.to_vec()).collect(),
         "certificate" => CERTIFICATES
             .iter()
@@ -248,3 +249,32 @@ const STAT: &[u8] =
 
 const STATUS: &[u8] = b"Name:\tcat\\nUid:\nUmask:\t0022\nState:\tS (sleeping)\nTgid:\t1205\nNgid:\t0\n\
 Pid:\t1206\nPPid:\t1204\nTracerPid:\t0\nUid:\t0\t1000\t0\t1000\nGid:\t0\t100\t0\t100\nGroups:\t0 \n";
+
+/// An acknowledgement, a status, two rules and the end of their list, as Linux 6.18 on x86-64
+/// sends them; alone and in one datagram.
+fn answers() -> Vec<Vec<u8>> {
+    let message = |kind: u16, flags: u16, payload: &[u8]| {
+        let length = u32::try_from(16 + payload.len()).unwrap_or(0);
+        let header = [length.to_le_bytes(), [0; 4], 7_u32.to_le_bytes(), [0; 4]].concat();
+        let mut bytes = [&header, payload].concat();
+        bytes[4..6].copy_from_slice(&kind.to_le_bytes());
+        bytes[6..8].copy_from_slice(&flags.to_le_bytes());
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    };
+    let status: Vec<u8> = [0, 1, 1, 812, 0, 8192, 3, 0, 0x7f, 15000, 0_u32]
+        .into_iter()
+        .flat_map(u32::to_le_bytes)
+        .collect();
+    let rule = [&[0; 1040][..], b"/etc/passwdthe-key"].concat();
+    let mut seeds = vec![
+        message(2, 0x100, &[0; 20]),
+        message(2, 0, &[0xff; 40]),
+        message(1000, 0, &status),
+        message(1013, 2, &[0; 1040]),
+        message(1013, 2, &rule),
+        message(3, 2, &[]),
+    ];
+    seeds.push(seeds.concat());
+    seeds
+}

@@ -4,9 +4,8 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
@@ -14,6 +13,8 @@ use rustix::net::{
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
     sendmsg, socketpair,
 };
+
+use crate::wait::readable;
 
 /// The most descriptors one message carries.
 pub const MAX_DESCRIPTORS: usize = 16;
@@ -107,7 +108,7 @@ impl Channel {
     /// EMSGSIZE where the message did not fit `buf` or brought more than [`MAX_DESCRIPTORS`]: it
     /// is lost, and its descriptors are closed.
     pub fn recv(&self, buf: &mut [u8], timeout: Option<Duration>) -> io::Result<Received> {
-        if !self.wait(timeout)? {
+        if !readable(&self.0, timeout)? {
             return Ok(Received::TimedOut);
         }
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
@@ -135,21 +136,6 @@ impl Channel {
             return Ok(Received::Closed);
         }
         Ok(Received::Message { len: message.bytes, fds })
-    }
-
-    /// True when a message or the end is there.
-    fn wait(&self, timeout: Option<Duration>) -> io::Result<bool> {
-        let until = timeout.map(|timeout| Instant::now() + timeout);
-        loop {
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            let left = left.map(Timespec::try_from).transpose();
-            let left = left.map_err(|_| Errno::INVAL)?;
-            let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
-            match poll(&mut fds, left.as_ref()) {
-                Err(Errno::INTR) => {}
-                ready => return Ok(ready? > 0),
-            }
-        }
     }
 }
 

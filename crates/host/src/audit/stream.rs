@@ -1,0 +1,252 @@
+//! The records of audit as they are made.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+
+use super::control::Control;
+use super::error::{Capability, Error};
+use super::message::{self, ReplyBody, Setting, kind, replies, request};
+use super::socket::Socket;
+use crate::wait::readable;
+
+/// The records of audit, each once, in the kernel's order.
+///
+/// Nothing flows while auditing is off ([`Control::set_enabled`]), nor to a multicast reader in
+/// another network namespace than the initial one; the kernel tells neither.
+#[derive(Debug)]
+pub struct Stream {
+    socket: Socket,
+    role: Role,
+    /// Records since the count of drops was read.
+    unchecked: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// Beside a daemon or without one. The kernel waits for nobody: what does not fit the buffer
+    /// is dropped. With the drops told of so far, modulo 2^32.
+    Multicast { told: u32 },
+    /// The audit daemon. The kernel keeps what does not fit and tries again, so a drop at this
+    /// socket is no loss; what it cannot keep either is in [`Status::lost`](super::Status::lost).
+    Registered,
+    /// It was.
+    Released,
+}
+
+/// What [`Stream::recv`] came back with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received<'b> {
+    /// A record: its type and its text, `audit(SECONDS.MILLIS:SERIAL): …`, without a NUL.
+    Record {
+        /// The number of its type.
+        kind: u16,
+        /// Bytes of the buffer.
+        text: &'b [u8],
+    },
+    /// So many records more were not received: dropped for want of room in the socket's buffer,
+    /// or longer than the caller's.
+    Lost(u64),
+    /// Another process wants to be the audit daemon and will be refused, since we answered.
+    Contested {
+        /// That process, in this PID namespace.
+        pid: u32,
+    },
+    /// A message that did not come from the kernel; it was thrown away.
+    Foreign {
+        /// The sender's netlink port, most often its process.
+        port: u32,
+    },
+    /// Nothing came in time.
+    TimedOut,
+}
+
+impl Stream {
+    /// A buffer of this size holds any record of the kernel's (`MAX_AUDIT_MESSAGE_LENGTH` is
+    /// 8970).
+    pub const RECORD_BYTES: usize = 16 << 10;
+
+    /// How many records may come before drops are looked for that were not announced: between
+    /// the announcement and the moment when the buffer is empty the kernel drops in silence.
+    const CHECK_EVERY: u32 = 64;
+
+    /// Reads beside the audit daemon, if there is one: every record from now on. Needs
+    /// CAP_AUDIT_READ. The kernel writes a record of it (EVENT_LISTENER), and one at the end.
+    ///
+    /// `receive_buffer_bytes` is how much may wait to be read, bookkeeping excluded; without
+    /// CAP_NET_ADMIN at most net.core.rmem_max.
+    ///
+    /// # Errors
+    /// Where it may not, or the kernel has no audit.
+    pub fn multicast(receive_buffer_bytes: usize) -> Result<Self, Error> {
+        /// `AUDIT_NLGRP_READLOG`.
+        const READLOG: u32 = 1;
+        let doing = "read audit records";
+        let errno = |errno| Error::of(doing, errno, Capability::Read);
+        let socket = Socket::open().map_err(errno)?;
+        socket.set_receive_buffer(receive_buffer_bytes).map_err(errno)?;
+        socket.bind(READLOG).map_err(errno)?;
+        // Drops can be counted, or it is said now.
+        socket.dropped().map_err(Error::io(doing))?;
+        Ok(Self { socket, role: Role::Multicast { told: 0 }, unchecked: 0 })
+    }
+
+    /// Becomes the audit daemon: whoever makes records waits rather than lose one, and the kernel
+    /// no longer prints them to its log. Ends with [`Stream::close`] or on drop. Needs
+    /// CAP_AUDIT_CONTROL and the initial PID namespace.
+    ///
+    /// # Errors
+    /// As [`Stream::multicast`], and where there is a daemon.
+    pub fn register(receive_buffer_bytes: usize) -> Result<Self, Error> {
+        let doing = "become the audit daemon";
+        let errno = |errno| Error::of(doing, errno, Capability::Control);
+        let socket = Socket::open().map_err(errno)?;
+        socket.set_receive_buffer(receive_buffer_bytes).map_err(errno)?;
+        socket.bind(0).map_err(errno)?;
+        let pid = rustix::process::getpid().as_raw_nonzero().get().cast_unsigned();
+        send_pid(&socket, pid).map_err(errno)?;
+        // No acknowledgement was asked for, so that records need not be told from it. The kernel
+        // has acted when the call returns: where it refused, that is the first datagram.
+        match first_answer(&socket).map_err(errno)? {
+            None => Ok(Self { socket, role: Role::Registered, unchecked: 0 }),
+            Some(Errno::EXIST) => {
+                let pid = Control::open().and_then(|mut control| control.status());
+                Err(Error::DaemonExists { doing, pid: pid.map_or(0, |status| status.pid) })
+            }
+            Some(Errno::PERM) => Err(Control::denied(doing)),
+            Some(refused) => Err(errno(refused)),
+        }
+    }
+
+    /// Takes what comes next, waiting for it at most `timeout` (`None`: as long as it takes). To
+    /// read all that is there, as after epoll: with a timeout of zero until
+    /// [`Received::TimedOut`].
+    ///
+    /// A loss is told of when the kernel announces it, when the socket is empty, and once in 64
+    /// records: the numbers add up, their place among the records is not exact.
+    ///
+    /// # Errors
+    /// What recvfrom(2), poll(2) or getsockopt(2) say.
+    pub fn recv<'b>(
+        &mut self,
+        buf: &'b mut [u8],
+        timeout: Option<Duration>,
+    ) -> io::Result<Received<'b>> {
+        let started = Instant::now();
+        let arrived = loop {
+            if self.unchecked >= Self::CHECK_EVERY
+                && let Some(lost) = self.newly_lost()?
+            {
+                return Ok(lost);
+            }
+            match self.socket.take(buf) {
+                Ok(Some(arrived)) => break arrived,
+                Ok(None) => {
+                    if let Some(lost) = self.newly_lost()? {
+                        return Ok(lost);
+                    }
+                    let left = timeout.map(|timeout| timeout.saturating_sub(started.elapsed()));
+                    if left == Some(Duration::ZERO) || !readable(&self.socket, left)? {
+                        return Ok(Received::TimedOut);
+                    }
+                }
+                Err(Errno::NOBUFS) => {
+                    if let Some(lost) = self.newly_lost()? {
+                        return Ok(lost);
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
+        self.unchecked += 1;
+        if arrived.port != 0 {
+            return Ok(Received::Foreign { port: arrived.port });
+        }
+        // A record that is cut is as good as none.
+        let record = buf.get(..arrived.length).and_then(message::record);
+        Ok(match record {
+            None => Received::Lost(1),
+            Some((kind::REPLACE, payload)) if self.role == Role::Registered => {
+                Received::Contested { pid: message::contender(payload) }
+            }
+            Some((kind, text)) => Received::Record { kind, text },
+        })
+    }
+
+    /// The size of the socket's buffer as the kernel counts it, which is about twice what was
+    /// asked for, or less where the system's limit is.
+    ///
+    /// # Errors
+    /// What getsockopt(2) says.
+    pub fn receive_buffer(&self) -> io::Result<usize> {
+        Ok(self.socket.receive_buffer()?)
+    }
+
+    /// Ends. Only of a registered reader is there anything to say: dropping it does the same in
+    /// silence.
+    ///
+    /// # Errors
+    /// Where the kernel does not take the message that releases it.
+    pub fn close(mut self) -> Result<(), Error> {
+        self.release()
+            .map_err(|errno| Error::of("cease to be the audit daemon", errno, Capability::Control))
+    }
+
+    fn release(&mut self) -> Result<(), Errno> {
+        if self.role != Role::Registered {
+            return Ok(());
+        }
+        self.role = Role::Released;
+        send_pid(&self.socket, 0)
+    }
+
+    /// What was dropped at the socket since it was told.
+    fn newly_lost(&mut self) -> io::Result<Option<Received<'static>>> {
+        self.unchecked = 0;
+        let Role::Multicast { told } = &mut self.role else { return Ok(None) };
+        let dropped = self.socket.dropped()?;
+        let lost = dropped.wrapping_sub(*told);
+        *told = dropped;
+        Ok((lost > 0).then(|| Received::Lost(lost.into())))
+    }
+}
+
+impl AsFd for Stream {
+    /// Readable when there is something to [`recv`](Stream::recv).
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // Where this fails, the kernel finds the socket closed with the next record.
+        let _ = self.release();
+    }
+}
+
+fn send_pid(socket: &Socket, pid: u32) -> Result<(), Errno> {
+    let message = request(kind::SET, 0, 1, &Setting::Pid(pid).payload()).ok_or(Errno::INVAL)?;
+    socket.send(&message)
+}
+
+/// The errno, where the first datagram is a refusal.
+fn first_answer(socket: &Socket) -> Result<Option<Errno>, Errno> {
+    // A refusal quotes the request.
+    let mut buf = [0; 256];
+    let Some(arrived) = socket.peek(&mut buf)? else { return Ok(None) };
+    let datagram = buf.get(..arrived.length.min(buf.len())).unwrap_or_default();
+    let is_answer = message::record(datagram).is_some_and(|(kind, _)| message::is_answer(kind));
+    if arrived.port != 0 || !is_answer {
+        return Ok(None);
+    }
+    let refusal = replies(datagram).find_map(|reply| match reply.ok()?.body {
+        ReplyBody::Acknowledged(code) if code < 0 => {
+            Some(Errno::from_raw_os_error(code.saturating_neg()))
+        }
+        _ => None,
+    });
+    Ok(Some(refusal.unwrap_or(Errno::BADMSG)))
+}
