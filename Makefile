@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PREFIX ?= /usr/local
 
-.PHONY: help setup build demo test test-long bench fuzz lint install
+.PHONY: help setup build demo test test-long vm-test bench fuzz lint install
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -27,6 +27,10 @@ test: ## everything that fits 20 minutes; what cannot run here is skipped visibl
 test-long: ## the same with the long runs (many more kills, crash points, mutations)
 	@scripts/setup test
 	@VERITRAIL_LONG=1 scripts/with-cargo scripts/test
+
+vm-test: ## only the scenarios on stock kernels under QEMU (VERITRAIL_VM_SCENARIOS, VERITRAIL_VM_KERNEL select)
+	@scripts/setup test
+	@scripts/with-cargo cargo test --locked --package veritrail --test vm -- --nocapture
 
 bench: ## ratios against the stock tools and the machine's own limit
 	@scripts/setup test
