@@ -2,3 +2,11 @@
 //! is said of it.
 //!
 //! Sans-I/O: everything comes in through `handle_*` and leaves through `poll_*`; the time is given.
+//!
+//! - [`devices`]: the kernel's verity, integrity and crypt devices, heard through the audit log,
+//!   device events, the kernel log and polled status, each failure told once;
+//! - [`attribute`]: which mapped device, and which bytes of it, a kernel's number means.
+
+pub mod attribute;
+pub mod devices;
+mod text;
