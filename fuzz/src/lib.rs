@@ -12,6 +12,7 @@ use ::signature::{Certificate, Message, SigningKey, Time, Verdict};
 use block::fec::{self, Area, Corrector};
 use block::verity::{BlockSize, HashArea, HashName, HashType, Layout, Params, Salt, Superblock};
 use host::audit::{self, Features, ReplyBody, replies};
+use host::dm::answer;
 use host::mountinfo::{MountEntry, entries};
 use host::process::{Stat, Status};
 use record::interpret::{EventContext, Interpreter, Numeric, Reading};
@@ -41,6 +42,7 @@ pub const ALL: &[Target] = &[
     ("mountinfo", mountinfo),
     ("process", process),
     ("netlink", netlink),
+    ("device_mapper", device_mapper),
     ("signature", signature),
     ("certificate", certificate),
 ];
@@ -311,6 +313,23 @@ pub fn netlink(bytes: &[u8]) {
     }
     assert!(end <= bytes.as_ptr().addr() + bytes.len());
     assert!(replies.next().is_none());
+}
+
+/// The device mapper's answers: texts end before their NUL, and there are no more devices or targets
+/// than there is room for.
+pub fn device_mapper(bytes: &[u8]) {
+    if let Ok(info) = answer::info(bytes) {
+        assert!(info.name.len() < 128 && info.uuid.len() < 129);
+        assert!(!info.name.contains(&0) && !info.uuid.contains(&0));
+    }
+    let devices = answer::list(bytes).unwrap_or_default();
+    assert!(devices.len() <= bytes.len() / 12);
+    assert!(devices.iter().all(|device| !device.name.contains(&0)));
+    let targets = answer::targets(bytes).unwrap_or_default();
+    assert!(targets.len() <= bytes.len() / 40);
+    assert!(targets.iter().all(|target| !target.params.contains(&0)));
+    assert!(answer::versions(bytes).unwrap_or_default().len() <= bytes.len() / 16);
+    assert!(answer::dependencies(bytes).unwrap_or_default().len() <= bytes.len() / 8);
 }
 
 /// A signature that the golden certificates vouch for is one of the golden contents, signed by one of

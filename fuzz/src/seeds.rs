@@ -45,6 +45,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "mountinfo" => vec![MOUNTINFO.to_vec()],
         "process" => vec![STAT.to_vec(), STATUS.to_vec()],
         "netlink" => answers(),
+        "device_mapper" => device_mapper_answers(),
         "signature" => SIGNATURES.iter().map(|bytes| bytes.to_vec()).collect(),
         "certificate" => CERTIFICATES
             .iter()
@@ -83,6 +84,43 @@ AwEHoUQDQgAE5Voy4jd7VJR8lhBTFbAkydKu5UgJYYM5AztuWLdWiNd+08qmofsl
 Wn3AgVFUbdNHpdRlcGtXxJxg+zKxAFihkw==
 -----END EC PRIVATE KEY-----
 ";
+
+/// Answers about two devices (`linux/dm-ioctl.h`): the list of them, and the status of one.
+fn device_mapper_answers() -> Vec<Vec<u8>> {
+    let answer = |count: u32, data: &[u8]| {
+        let mut bytes = vec![0; 312];
+        let size = u32::try_from(312 + data.len()).expect("a short answer");
+        for (at, number) in [(0, 4), (4, 48), (12, size), (16, 312), (20, count), (40, 0xfe00)] {
+            bytes[at..at + 4].copy_from_slice(&number.to_le_bytes());
+        }
+        bytes[48..52].copy_from_slice(b"root");
+        bytes.extend_from_slice(data);
+        bytes
+    };
+    let device = |number: u64, next: u32, name: &[u8; 12]| {
+        [&number.to_le_bytes()[..], &next.to_le_bytes(), name].concat()
+    };
+    let list =
+        [device(0xfe00, 24, b"root\0\0\0\0\x05\0\0\0"), device(0xfe01, 0, b"C_dif\0\0\0\0\0\0\0")];
+    let target = |next: u32, kind: &[u8; 16], params: &[u8; 8]| {
+        let (start, length) = (0_u64.to_le_bytes(), 512_u64.to_le_bytes());
+        [&start[..], &length, &[0; 4], &next.to_le_bytes(), kind, params].concat()
+    };
+    let status = [
+        target(48, b"verity\0\0\0\0\0\0\0\0\0\0", b"V\0\0\0\0\0\0\0"),
+        target(96, b"integrity\0\0\0\0\0\0\0", b"0 512 -\0"),
+    ];
+    // struct dm_target_versions, and struct dm_target_deps.
+    let versions =
+        [&28_u32.to_le_bytes()[..], &[1, 0, 0, 0, 10, 0, 0, 0, 0, 0, 0, 0], b"verity\0\0"];
+    let dependencies = [2_u64.to_le_bytes(), 0x700_u64.to_le_bytes(), 0x701_u64.to_le_bytes()];
+    vec![
+        answer(0, &list.concat()),
+        answer(2, &status.concat()),
+        answer(0, &[&versions.concat()[..], &[0; 24]].concat()),
+        answer(0, &dependencies.concat()),
+    ]
+}
 
 /// The golden certificates, trusted.
 pub fn keyring() -> &'static Keyring {

@@ -1,5 +1,5 @@
 //! The kernel as safe functions on owned and borrowed descriptors: FUSE volumes, mounts, facts
-//! about processes, the sandbox of a device server, audit.
+//! about processes, the sandbox of a device server, audit, the device mapper, the kernel's messages.
 //!
 //! No policy here: what a call means is decided elsewhere. Unsafe code is only in the modules of
 //! single system calls that rustix, fuser and seccompiler have not, such as `drops`.
@@ -7,12 +7,16 @@
 pub mod audit;
 pub mod channel;
 pub mod device;
+pub mod dm;
 mod drops;
 pub mod fuse;
+pub mod kmsg;
 pub mod mount;
 pub mod mountinfo;
 pub mod notify;
 pub mod process;
+pub mod pstore;
 pub mod sandbox;
 mod text;
+pub mod uevent;
 mod wait;

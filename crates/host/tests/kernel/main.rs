@@ -10,6 +10,7 @@ mod channel;
 mod device;
 mod files;
 mod fuse;
+mod messages;
 mod notify;
 mod process;
 mod role;
