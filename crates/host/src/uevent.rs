@@ -8,7 +8,6 @@
 //! at: the kernel's port is 0, and no process has that one.
 
 use std::io::{self, IoSliceMut};
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -74,8 +73,7 @@ impl Uevents {
     /// What the kernel answered, but for a loss.
     pub fn recv(&mut self, timeout: Option<Duration>) -> io::Result<Received<'_>> {
         let len = loop {
-            let mut control = [MaybeUninit::uninit(); 0];
-            let mut control = RecvAncillaryBuffer::new(&mut control);
+            let mut control = RecvAncillaryBuffer::default();
             let mut space = [IoSliceMut::new(&mut self.buf)];
             match recvmsg(&self.socket, &mut space, &mut control, RecvFlags::empty()) {
                 Ok(message) => {

@@ -152,7 +152,7 @@ pub fn versions(answer: &[u8]) -> Result<Vec<TargetVersion>, Malformed> {
     let (_, data) = split(answer)?;
     let mut versions = Vec::new();
     let mut rest = data;
-    while let Some((numbers, name)) = <[u32; 4]>::read_from_prefix(rest).ok() {
+    while let Ok((numbers, name)) = <[u32; 4]>::read_from_prefix(rest) {
         let [next, major, minor, patch] = numbers;
         versions.push(TargetVersion { kind: word(name)?, version: (major, minor, patch) });
         match step(rest, next, NAME)? {
@@ -340,9 +340,9 @@ mod tests {
 
     #[test]
     fn the_devices_below() {
-        let data = [&2_u32.as_bytes()[..], &[0; 4], 0x700_u64.as_bytes(), 0x701_u64.as_bytes()];
+        let data = [2_u32.as_bytes(), &[0; 4], 0x700_u64.as_bytes(), 0x701_u64.as_bytes()];
         assert_eq!(dependencies(&answer(|_| (), &data.concat())), Ok(vec![(7, 0), (7, 1)]));
-        let data = [&3_u32.as_bytes()[..], &[0; 4], 0x700_u64.as_bytes(), 0x701_u64.as_bytes()];
+        let data = [3_u32.as_bytes(), &[0; 4], 0x700_u64.as_bytes(), 0x701_u64.as_bytes()];
         assert!(dependencies(&answer(|_| (), &data.concat())).is_err());
     }
 
