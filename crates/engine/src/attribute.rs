@@ -23,6 +23,7 @@ use record::violation::EventOp;
 use crate::devices::DeviceNumber;
 use crate::devices::inventory::{At, Device, Inventory};
 use crate::devices::table::{SECTOR, Target};
+use crate::devices::uevent::Mismatch;
 
 /// What a source says of a violation, in the source's own numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,6 +37,31 @@ pub(crate) struct Fault {
     pub(crate) hash_block: Option<u64>,
     /// The mapped device, where the source names it.
     pub(crate) mapped: Option<DeviceNumber>,
+}
+
+impl Fault {
+    /// One that names no part of the device.
+    pub(crate) fn whole(op: EventOp, dev: DeviceNumber) -> Fault {
+        Fault { op, dev, number: None, hash_block: None, mapped: None }
+    }
+
+    /// What dm-verity says otherwise than by a record.
+    pub(crate) fn mismatch(
+        dev: DeviceNumber,
+        mapped: Option<DeviceNumber>,
+        block: Mismatch,
+    ) -> Fault {
+        match block {
+            Mismatch::Data(number) => {
+                let whole = Fault::whole(EventOp::VerifyData, dev);
+                Fault { number: Some(number), mapped, ..whole }
+            }
+            Mismatch::Hash(block) => {
+                let whole = Fault::whole(EventOp::VerifyMetadata, dev);
+                Fault { hash_block: Some(block), mapped, ..whole }
+            }
+        }
+    }
 }
 
 /// What kind of thing is bad.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use record::violation::{EventOp, Module};
 
 use super::DeviceNumber;
+use super::report::Identity;
 use super::table::{OnCorruption, SECTOR, Status, Target, Verity};
 
 /// Devices that are known at once; of more, those with the highest numbers are left out, and counted.
@@ -103,8 +104,9 @@ pub struct Device {
     /// The last of them: what, and when (since boot).
     pub last: Option<(EventOp, Duration)>,
     pub(crate) targets: Vec<At>,
-    /// What the table said, to tell lives apart.
-    table: Vec<(u64, u64, String, Vec<u8>)>,
+    /// A digest of the table, to tell lives apart; none while there is none. The text itself may
+    /// hold the key of a crypt device.
+    table: Option<Identity>,
     pub(crate) watch: Watch,
     gone_at: Duration,
 }
@@ -116,7 +118,8 @@ pub(crate) struct Watch {
     pub(crate) explained: Option<Status>,
     /// Since when a status waits that nothing explains yet, and whether it was there at our start.
     pub(crate) waiting: Option<(Duration, bool)>,
-    /// The kernel said that it will say no more.
+    /// The kernel will say no more of mismatches, and whether we said so.
+    pub(crate) limit_reached: bool,
     pub(crate) limit_told: bool,
     /// Mismatches of which the kernel sent a device event.
     pub(crate) uevents: u32,
@@ -126,6 +129,7 @@ impl Device {
     fn new(mapped: Mapped) -> Device {
         let mut targets = Vec::new();
         let mut table = Vec::new();
+        let any = !mapped.targets.is_empty();
         for one in mapped.targets {
             let status = Status::parse(&one.kind, &one.status);
             if let Some(target) = Target::parse(&one.kind, &one.params)
@@ -133,7 +137,8 @@ impl Device {
             {
                 targets.push(At { start, target, status });
             }
-            table.push((one.start, one.length, one.kind, one.params));
+            table.extend(one.start.to_le_bytes().iter().chain(&one.length.to_le_bytes()));
+            table.extend(one.kind.bytes().chain([0]).chain(one.params).chain([0]));
         }
         Device {
             number: mapped.device,
@@ -143,7 +148,7 @@ impl Device {
             violations: 0,
             last: None,
             targets,
-            table,
+            table: any.then(|| Identity::of(&table)),
             watch: Watch::default(),
             gone_at: Duration::ZERO,
         }
@@ -179,9 +184,9 @@ impl Device {
         self.verity().is_none_or(|verity| verity.on_corruption == OnCorruption::Eio)
     }
 
-    /// Another device under the number of this one?
+    /// Whether `other`, found later under the same number, is the same device. Its name may change.
     fn is(&self, other: &Device) -> bool {
-        let verity_went_back = match (self.status(), other.status()) {
+        let went_back = match (self.status(), other.status()) {
             (
                 Some(Status::Verity { corrupted: true }),
                 Some(Status::Verity { corrupted: false }),
@@ -193,8 +198,9 @@ impl Device {
             _ => false,
         };
         // A table that is loaded but not live yet is the same device a moment earlier.
-        let same_table = self.table.is_empty() || self.table == other.table;
-        self.uuid == other.uuid && self.name == other.name && same_table && !verity_went_back
+        let same_table = self.table.is_none() || self.table == other.table;
+        let same_name = self.name == other.name || !self.uuid.is_empty();
+        self.uuid == other.uuid && same_name && same_table && !went_back
     }
 }
 
@@ -210,11 +216,10 @@ pub(crate) struct Inventory {
 }
 
 impl Inventory {
-    /// Takes a complete snapshot. Gives the numbers of devices that were not there before.
-    pub(crate) fn replace(&mut self, now: Duration, snapshot: Vec<Mapped>) -> Vec<DeviceNumber> {
+    /// Takes a complete snapshot.
+    pub(crate) fn replace(&mut self, now: Duration, snapshot: Vec<Mapped>) {
         self.read = true;
         let mut before = std::mem::take(&mut self.current);
-        let mut new = Vec::new();
         for mapped in snapshot {
             let mut device = Device::new(mapped);
             let number = device.number;
@@ -229,12 +234,8 @@ impl Inventory {
                     device.last = known.last;
                     device.watch = known.watch;
                 }
-                known => {
-                    new.push(number);
-                    if let Some(known) = known {
-                        self.bury(now, known);
-                    }
-                }
+                Some(other) => self.bury(now, other),
+                None => {}
             }
             self.current.insert(number, device);
         }
@@ -242,7 +243,6 @@ impl Inventory {
             self.bury(now, device);
         }
         self.forget(now);
-        new
     }
 
     /// Takes a device away.

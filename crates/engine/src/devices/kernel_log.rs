@@ -18,7 +18,7 @@
 
 use std::borrow::Cow;
 
-use record::violation::EventOp;
+use record::violation::{EventOp, Module};
 
 use super::DeviceNumber;
 use super::uevent::Mismatch;
@@ -183,8 +183,8 @@ pub enum Said<'a> {
     Suppressed {
         /// How many.
         lines: u64,
-        /// Whose.
-        function: &'a [u8],
+        /// Whose violations they tell, where audit records may tell the same.
+        module: Option<Module>,
     },
     /// A verity device took the machine down.
     Down {
@@ -211,15 +211,16 @@ pub struct CorruptedFile<'a> {
 }
 
 /// The functions whose rate limits hide lines that [`Said`] knows.
-const LIMITED: [&[u8]; 8] = [
-    b"verity_handle_err",
-    b"fec_decode_bufs",
-    b"integrity_metadata",
-    b"integrity_recheck",
-    b"dm_integrity_map_continue",
-    b"crypt_convert_block_aead",
-    b"kcryptd_async_done",
-    b"fsverity_msg",
+const LIMITED: [(&[u8], Option<Module>); 8] = [
+    (b"verity_handle_err", Some(Module::Verity)),
+    // What was corrected has no audit record.
+    (b"fec_decode_bufs", None),
+    (b"integrity_metadata", Some(Module::Integrity)),
+    (b"integrity_recheck", Some(Module::Integrity)),
+    (b"dm_integrity_map_continue", Some(Module::Integrity)),
+    (b"crypt_convert_block_aead", Some(Module::Crypt)),
+    (b"kcryptd_async_done", Some(Module::Crypt)),
+    (b"fsverity_msg", None),
 ];
 
 impl<'a> Said<'a> {
@@ -247,8 +248,8 @@ impl<'a> Said<'a> {
         }
         if let Some(head) = text.strip_suffix(b" callbacks suppressed") {
             let (function, lines) = split_once(head, b": ")?;
-            let function = LIMITED.into_iter().find(|known| *known == function)?;
-            return Some(Said::Suppressed { lines: decimal(lines)?, function });
+            let (_, module) = LIMITED.into_iter().find(|(known, _)| *known == function)?;
+            return Some(Said::Suppressed { lines: decimal(lines)?, module });
         }
         match text {
             b"Kernel panic - not syncing: dm-verity device corrupted"
@@ -400,7 +401,7 @@ mod tests {
             ),
             (
                 "verity_handle_err: 90 callbacks suppressed",
-                Said::Suppressed { lines: 90, function: b"verity_handle_err" },
+                Said::Suppressed { lines: 90, module: Some(Module::Verity) },
             ),
             ("Kernel panic - not syncing: dm-verity device corrupted", Said::Down { panic: true }),
         ];

@@ -21,15 +21,18 @@
 //! counted in a VT_GAP.
 
 mod audit;
+mod control;
 pub(crate) mod inventory;
 pub mod kernel_log;
+mod polled;
 mod questions;
 mod report;
+mod said;
 mod sightings;
 pub mod table;
 pub mod uevent;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -43,11 +46,11 @@ pub use self::report::{Beside, Confidence, Identity, Own, Record, Source, Ticket
 use self::audit::DmEvent;
 use self::inventory::Inventory;
 use self::kernel_log::{Kept, Said};
-use self::questions::{Correction, Held, Question};
-use self::sightings::{Decided, Sightings, Witness};
-use self::table::Status;
-use self::uevent::{Action, Mismatch, Uevent};
-use crate::attribute::{self, Fault, Site};
+use self::questions::{Held, Question};
+use self::said::Correction;
+use self::sightings::{Decided, Sightings};
+use self::uevent::{Action, Uevent};
+use crate::attribute::{self, Site};
 
 /// Major and minor number.
 pub type DeviceNumber = (u32, u32);
@@ -55,14 +58,11 @@ pub type DeviceNumber = (u32, u32);
 /// So long an event waits to learn which device it is about.
 pub const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Waits for the other sources of a failure: where no audit record is to come, where one will, and
-/// where that is not known yet.
+/// How long the other sources of a failure are waited for, where no audit record is to come.
 const UNAUDITED: Duration = Duration::from_millis(300);
-const AUDITED: Duration = Duration::from_millis(2500);
-const UNTRIED: Duration = Duration::from_millis(800);
 
-/// A status that no event explains may be ahead of its event.
-const GRACE: Duration = Duration::from_secs(3);
+/// And where one may: its event may be held together for two seconds.
+const AUDITED: Duration = Duration::from_millis(2500);
 
 /// Inventories are asked for no more often.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
@@ -143,6 +143,8 @@ pub struct Counters {
     pub unreadable_lines: u64,
     /// Audit records about mapped devices of an unknown form, or by an unknown target.
     pub unknown_records: u64,
+    /// Lines of the kernel log that its rate limit swallowed, where audit records tell the same.
+    pub spared_lines: u64,
 }
 
 /// See the module.
@@ -152,12 +154,13 @@ pub struct Devices {
     sightings: Sightings,
     questions: VecDeque<Question>,
     corrections: Vec<Correction>,
-    /// Tables that were loaded and are not live yet.
-    loaded: BTreeMap<DeviceNumber, u32>,
+    /// Devices with a further table, which is not live yet.
+    loaded: BTreeSet<DeviceNumber>,
     failed: VecDeque<(DeviceNumber, Module)>,
     asking: Asking,
     last_look: Duration,
-    auditing: bool,
+    /// Whether the kernel's auditing is on, where that is known.
+    auditing: Option<bool>,
     /// Whether a module's records come, as far as was seen.
     audited: BTreeMap<&'static str, bool>,
     losses: BTreeMap<(Source, &'static str), (Duration, Lost)>,
@@ -174,6 +177,17 @@ struct Asking {
     /// It was asked for and did not come yet.
     asked: Option<Duration>,
     last: Option<Duration>,
+}
+
+impl Asking {
+    /// When to ask, if one is wanted: an answer that never came is asked for again.
+    fn next(&self) -> Duration {
+        match (self.asked, self.last) {
+            (Some(asked), _) => asked + PATIENCE,
+            (None, Some(last)) => last + ASK_AGAIN,
+            (None, None) => Duration::ZERO,
+        }
+    }
 }
 
 impl Devices {
@@ -198,9 +212,9 @@ impl Devices {
             );
         }
         self.answer(now);
+        self.settle(now);
         self.look_at_status(now, first);
         self.last_look = now;
-        self.settle(now);
     }
 
     /// All records of an audit event.
@@ -208,7 +222,7 @@ impl Devices {
         let event = DmEvent::read(lines);
         self.counters.unknown_records += event.unknown;
         for found in &event.found {
-            self.auditing = true;
+            self.auditing.get_or_insert(true);
             self.audited.insert(found.op.module().word(), true);
             self.consider(now, Held::Audit { event: id, found: *found });
         }
@@ -274,9 +288,21 @@ impl Devices {
         }
     }
 
+    /// The running kernel, `(6, 1)`: what it cannot write is not waited for. What it does write after
+    /// all is believed.
+    pub fn handle_release(&mut self, release: (u32, u32)) {
+        let first =
+            [(Module::Verity, (6, 2)), (Module::Integrity, (5, 16)), (Module::Crypt, (5, 16))];
+        for (module, since) in first {
+            if release < since {
+                self.audited.insert(module.word(), false);
+            }
+        }
+    }
+
     /// The kernel's auditing was switched on or off, or was found so.
     pub fn handle_audit_state(&mut self, _now: Duration, enabled: bool) {
-        self.auditing = enabled;
+        self.auditing = Some(enabled);
     }
 
     /// A source lost something.
@@ -295,8 +321,7 @@ impl Devices {
     /// When [`Devices::handle_timeout`] next has something to do.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
-        let asks = (self.asking.stale && self.asking.asked.is_none())
-            .then(|| self.asking.last.map_or(Duration::ZERO, |last| last + ASK_AGAIN));
+        let asks = self.asking.stale.then(|| self.asking.next());
         let question = self.questions.front().map(|question| question.since + PATIENCE);
         let correction = self.corrections.first().map(|one| one.since + UNAUDITED);
         let loss = self.losses.values().map(|(since, _)| *since + COLLECT).min();
@@ -347,11 +372,8 @@ impl Devices {
             self.losses.remove(&(source, what));
             self.tell_loss(source, what, lost);
         }
-        let Asking { stale, asked, last } = self.asking;
-        // An answer that never came is asked for again.
-        let waiting = asked.is_some_and(|asked| now < asked + PATIENCE);
-        if stale && !waiting && last.is_none_or(|last| last + ASK_AGAIN <= now) {
-            self.asking = Asking { stale, asked: Some(now), last: Some(now) };
+        if self.asking.stale && self.asking.next() <= now {
+            self.asking = Asking { stale: true, asked: Some(now), last: Some(now) };
             self.outputs.push_back(Output::Inventory);
         }
     }
@@ -360,12 +382,16 @@ impl Devices {
     fn tell(&mut self, now: Duration, decided: Decided) {
         let Decided { fault, audit, uevent, told } = decided;
         let mut sites = attribute::sites(&self.inventory, &fault);
-        let confidence = Confidence::of(&sites);
+        let mut confidence = Confidence::of(&sites);
         let more = sites.len().saturating_sub(MOST_SITES);
         sites.truncate(MOST_SITES);
         let mut records: Vec<Record> = sites.iter().map(report::place).collect();
-        if sites.is_empty() {
-            records.push(report::no_place(fault.dev, "no mapped device that is known lies on it"));
+        if sites.is_empty() && fault.op == EventOp::MacSuperblock && audit.is_some() {
+            // Where the superblock is wrong, there will be no device.
+            records.push(report::no_place(fault.dev, "its activation failed"));
+            confidence = Confidence::Certain;
+        } else if sites.is_empty() {
+            records.push(report::no_place(fault.dev, "no mapped device that is known is meant"));
         }
         if let Some((_, body)) = records.last_mut() {
             if more > 0 {
@@ -390,9 +416,12 @@ impl Devices {
                 About::Event(event)
             }
             None => {
-                if self.wait(fault.op, sites.first().map(|site| site.mapped)) == UNTRIED {
+                let module = fault.op.module().word();
+                let waited = self.wait(fault.op, sites.first().map(|site| site.mapped)) == AUDITED;
+                if waited && !self.audited.contains_key(module) {
                     // No record came where one could have: this kernel writes none.
-                    self.audited.insert(fault.op.module().word(), false);
+                    self.audited.insert(module, false);
+                    self.tell_limits();
                 }
                 let number = match fault.op {
                     EventOp::VerifyMetadata => None,
@@ -403,7 +432,7 @@ impl Devices {
                 About::Own(self.record(records, source, confidence))
             }
         };
-        for site in sites {
+        for site in sites.into_iter().filter(|_| !told) {
             self.explain(about, site);
         }
     }
@@ -413,84 +442,6 @@ impl Devices {
             let subject = Subject::Bytes { mapped: site.mapped, bytes };
             self.outputs.push_back(Output::Explain { about, subject });
         }
-    }
-
-    /// Looks for what the status of a device knows and no event told.
-    fn look_at_status(&mut self, now: Duration, first: bool) {
-        let looked = self.last_look;
-        let mut risen = Vec::new();
-        for number in self.inventory.current().map(|device| device.number).collect::<Vec<_>>() {
-            let Some(device) = self.inventory.get_mut(number) else { continue };
-            let Some(status) = device.status() else { continue };
-            let before = match (status, device.watch.explained) {
-                (Status::Verity { corrupted: false }, _) => None,
-                (Status::Verity { corrupted: true }, Some(Status::Verity { corrupted: true })) => {
-                    None
-                }
-                (Status::Verity { corrupted: true }, _) => Some(0),
-                (Status::Integrity { mismatches }, before) => {
-                    let before = match before {
-                        Some(Status::Integrity { mismatches }) => mismatches,
-                        _ => 0,
-                    };
-                    (mismatches > before).then_some(before)
-                }
-            };
-            let Some(before) = before else {
-                device.watch.explained = Some(status);
-                device.watch.waiting = None;
-                continue;
-            };
-            let told = device.last.is_some_and(|(_, when)| when + GRACE >= looked);
-            let verity_told = device.violations > 0 && device.module() == Some(Module::Verity);
-            if told || verity_told {
-                device.watch.explained = Some(status);
-                device.watch.waiting = None;
-                continue;
-            }
-            let (since, before_us) = *device.watch.waiting.get_or_insert((now, first));
-            if first || now >= since + GRACE {
-                device.watch.explained = Some(status);
-                device.watch.waiting = None;
-                device.state = State::Corrupted;
-                device.violations += 1;
-                risen.push((number, status, before, before_us));
-            }
-        }
-        for (number, status, before, before_us) in risen {
-            self.tell_status(now, number, status, before, before_us);
-        }
-    }
-
-    fn tell_status(
-        &mut self,
-        now: Duration,
-        number: DeviceNumber,
-        status: Status,
-        before: u64,
-        before_us: bool,
-    ) {
-        let Some(device) = self.inventory.get_mut(number) else { return };
-        let (op, dev) = match device.verity() {
-            Some(verity) => (EventOp::VerifyData, verity.data_device),
-            None => (EventOp::IntegrityChecksum, number),
-        };
-        device.last = Some((op, now));
-        let body = report::device(number, Some(device), "corrupted");
-        let body = match status {
-            Status::Integrity { mismatches } => {
-                body.word("mismatches", mismatches).word("before", before)
-            }
-            Status::Verity { .. } => body,
-        };
-        let (confidence, reason) = if before_us {
-            (Confidence::Late, "so at the start of the agent: when and where is not known")
-        } else {
-            (Confidence::Inferred, "the status says so, and no event came")
-        };
-        let body = report::table(body, Some(device)).phrase("reason", reason);
-        let records = vec![report::dm_event(op, dev, None), ("VT_DEVICE", body)];
-        self.record(records, Source::Status, confidence);
     }
 
     fn lose(&mut self, now: Duration, source: Source, what: &'static str, lost: Lost) {
@@ -525,13 +476,12 @@ impl Devices {
     fn wait(&self, op: EventOp, mapped: Option<DeviceNumber>) -> Duration {
         let device = mapped.and_then(|mapped| self.inventory.get(mapped));
         let block = matches!(op, EventOp::VerifyData | EventOp::VerifyMetadata);
-        if !self.auditing || (block && device.is_some_and(|device| !device.audits())) {
+        if self.auditing != Some(true) || (block && device.is_some_and(|device| !device.audits())) {
             return UNAUDITED;
         }
         match self.audited.get(op.module().word()) {
-            None => UNTRIED,
-            Some(true) => AUDITED,
             Some(false) => UNAUDITED,
+            Some(true) | None => AUDITED,
         }
     }
 }

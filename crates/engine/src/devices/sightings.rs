@@ -49,9 +49,26 @@ pub(crate) enum Witness {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
     op: EventOp,
+    /// [`NO_DEVICE`] for what the kernel log tells without one.
     dev: DeviceNumber,
     /// None for hash blocks: the audit record names another number than the others.
     number: Option<u64>,
+}
+
+/// Stands for a device that the source does not name.
+pub(crate) const NO_DEVICE: DeviceNumber = (0, 0);
+
+impl Key {
+    fn of(fault: &Fault) -> Key {
+        let op = fault.op;
+        match op {
+            EventOp::VerifyMetadata => Key { op, dev: fault.dev, number: None },
+            EventOp::MacJournal | EventOp::MacSuperblock | EventOp::IntegrityReplayJournal => {
+                Key { op, dev: NO_DEVICE, number: None }
+            }
+            _ => Key { op, dev: fault.dev, number: fault.number },
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -100,8 +117,7 @@ impl Sightings {
         covers: Option<Range<u64>>,
         wait: Duration,
     ) {
-        let number = fault.number.filter(|_| fault.op != EventOp::VerifyMetadata);
-        let key = Key { op: fault.op, dev: fault.dev, number };
+        let key = Key::of(&fault);
         let list = self.open.entry(key).or_default();
         if let Some((id, one)) =
             list.iter_mut().find(|(_, one)| one.takes(now, witness, &fault, covers.as_ref()))
@@ -128,6 +144,11 @@ impl Sightings {
             let decided = self.take(time, id);
             self.early.extend(decided);
         }
+    }
+
+    /// Whether nothing is being matched.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.times.is_empty() && self.early.is_empty()
     }
 
     /// When [`Sightings::poll`] next has something.
@@ -209,6 +230,9 @@ impl Occurrence {
     fn join(&mut self, now: Duration, witness: Witness, fault: &Fault, covers: Option<Range<u64>>) {
         self.fault.hash_block = self.fault.hash_block.or(fault.hash_block);
         self.fault.mapped = self.fault.mapped.or(fault.mapped);
+        if self.fault.dev == NO_DEVICE {
+            self.fault.dev = fault.dev;
+        }
         self.covers = self.covers.take().or(covers);
         match witness {
             Witness::Uevent => self.uevent = true,
@@ -259,6 +283,8 @@ impl Occurrence {
         let below = self.covers.as_ref().or(covers).zip(asked).is_none_or(|(covers, asked)| {
             fault.op != EventOp::VerifyMetadata || covers.contains(&asked)
         });
-        free && near && agree(self.fault.hash_block, fault.hash_block) && below && mapped
+        let device =
+            self.fault.dev == fault.dev || self.fault.dev == NO_DEVICE || fault.dev == NO_DEVICE;
+        free && near && device && agree(self.fault.hash_block, fault.hash_block) && below && mapped
     }
 }

@@ -96,6 +96,14 @@ pub struct Fec {
     pub roots: u8,
 }
 
+impl Fec {
+    /// How far blocks lie apart that share codewords.
+    #[must_use]
+    pub fn rounds(&self) -> u64 {
+        self.blocks.div_ceil(255 - u64::from(self.roots))
+    }
+}
+
 /// The facts of an integrity table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Integrity {

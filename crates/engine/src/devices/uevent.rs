@@ -18,8 +18,6 @@ pub struct Uevent {
     pub action: Action,
     /// The device.
     pub device: DeviceNumber,
-    /// Its disk sequence number, which is never used twice.
-    pub diskseq: Option<u64>,
     /// What dm-verity found.
     pub mismatch: Option<Mismatch>,
 }
@@ -51,7 +49,7 @@ impl Uevent {
         let mut parts = raw.split(|byte| *byte == 0);
         let (head, path) = split_once(parts.next()?, b"@")?;
         let (mut major, mut minor, mut block, mut dm) = (None, None, false, false);
-        let (mut diskseq, mut mismatch) = (None, None);
+        let mut mismatch = None;
         for part in parts.take(MOST_KEYS) {
             let Some((key, value)) = split_once(part, b"=") else { continue };
             match key {
@@ -63,7 +61,6 @@ impl Uevent {
                 }
                 b"MAJOR" => major = decimal(value),
                 b"MINOR" => minor = decimal(value),
-                b"DISKSEQ" => diskseq = decimal(value),
                 b"DM_VERITY_ERR_BLOCK_NR" => mismatch = Some(Mismatch::parse(value)?),
                 _ => {}
             }
@@ -75,7 +72,7 @@ impl Uevent {
             _ => return None,
         };
         // dm-verity itself sends SUBSYSTEM and DEVNAME too; a message without them is not its.
-        (block && dm).then_some(Uevent { action, device: (major?, minor?), diskseq, mismatch })
+        (block && dm).then_some(Uevent { action, device: (major?, minor?), mismatch })
     }
 }
 
@@ -97,7 +94,7 @@ impl Mismatch {
 mod tests {
     use super::*;
 
-    pub(crate) fn datagram(action: &str, keys: &[&str]) -> Vec<u8> {
+    fn datagram(action: &str, keys: &[&str]) -> Vec<u8> {
         let path = "/devices/virtual/block/dm-0";
         let mut raw =
             format!("{action}@{path}\0ACTION={action}\0DEVPATH={path}\0SUBSYSTEM=block\0");
@@ -115,7 +112,7 @@ mod tests {
         assert_eq!(found("DM_VERITY_ERR_BLOCK_NR=0,10"), Some(Mismatch::Data(10)));
         assert_eq!(found("DM_VERITY_ERR_BLOCK_NR=1,3"), Some(Mismatch::Hash(3)));
         let plain = Uevent::parse(&datagram("add", &[])).unwrap();
-        assert_eq!((plain.device, plain.diskseq, plain.mismatch), ((253, 0), Some(9), None));
+        assert_eq!((plain.device, plain.mismatch), ((253, 0), None));
     }
 
     #[test]

@@ -1,0 +1,70 @@
+//! Mappings that are made, refused and taken away: a VT_DEVICE beside each.
+
+use std::time::Duration;
+
+use record::EventId;
+
+use super::audit::{Change, Controlled, DM_DEV_SUSPEND, DM_TABLE_CLEAR, DM_TABLE_LOAD};
+use super::inventory::{Device, MOST_DEVICES};
+use super::questions::Held;
+use super::{Beside, Confidence, Devices, Output, report};
+
+/// Failed activations that are remembered.
+const MOST_FAILED: usize = 64;
+
+impl Devices {
+    /// A table was made, refused or destroyed.
+    pub(super) fn control(&mut self, now: Duration, event: EventId, controlled: Controlled) {
+        let Controlled { module, dev: device, change } = controlled;
+        let live = self.inventory.get(device).is_some_and(|known| known.module().is_some());
+        match change {
+            Change::Refused(error) => {
+                let known = self.inventory.get(device);
+                let body = report::device(device, known, "activation-failed")
+                    .word("module", module)
+                    .phrase("reason", &error);
+                let records = vec![("VT_DEVICE", body)];
+                let confidence = Confidence::Certain;
+                self.outputs.push_back(Output::Beside(Beside { event, records, confidence }));
+                self.failed.push_back((device, module));
+                if self.failed.len() > MOST_FAILED {
+                    self.failed.pop_front();
+                }
+            }
+            Change::Made => {
+                if live && self.loaded.len() < MOST_DEVICES {
+                    self.loaded.insert(device);
+                }
+                self.asking.stale = true;
+                let state = if live { "loaded" } else { "activated" };
+                self.consider(now, Held::Control { event, device, module, state });
+            }
+            Change::Destroyed { ioctl } => {
+                let loaded = self.loaded.remove(&device);
+                let state = match ioctl {
+                    Some(DM_DEV_SUSPEND) => "reloaded",
+                    Some(DM_TABLE_LOAD | DM_TABLE_CLEAR) => "load-dropped",
+                    None if loaded && live => "reloaded",
+                    _ => "removed",
+                };
+                if state == "reloaded" {
+                    self.asking.stale = true;
+                    self.consider(now, Held::Control { event, device, module, state });
+                    return;
+                }
+                // The number may be another device's by now.
+                let known = self.inventory.get_or_gone(device);
+                let known = known.filter(|known| known.module() == Some(module));
+                let body = report::table(report::device(device, known, state), known);
+                let body = match known.and_then(Device::module) {
+                    Some(_) => body,
+                    None => body.word("module", module),
+                };
+                let records = vec![("VT_DEVICE", body)];
+                let confidence = Confidence::Certain;
+                self.outputs.push_back(Output::Beside(Beside { event, records, confidence }));
+                self.asking.stale = true;
+            }
+        }
+    }
+}
