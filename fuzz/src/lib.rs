@@ -11,6 +11,9 @@ use std::time::Duration;
 use ::signature::{Certificate, Message, SigningKey, Time, Verdict};
 use block::fec::{self, Area, Corrector};
 use block::verity::{BlockSize, HashArea, HashName, HashType, Layout, Params, Salt, Superblock};
+use engine::devices::kernel_log::{self, Kept, Said};
+use engine::devices::uevent::{Action, Mismatch, Uevent};
+use engine::devices::{Devices, Mapped, MappedTarget, Output, table};
 use host::audit::{self, Features, ReplyBody, replies};
 use host::dm::answer;
 use host::mountinfo::{MountEntry, entries};
@@ -18,8 +21,8 @@ use host::process::{Stat, Status};
 use record::interpret::{EventContext, Interpreter, Numeric, Reading};
 use record::stored::{Origin, Restorer, Source, push_stored, split_end};
 use record::units::{DataBlock, HashBlock};
-use record::write::Tail;
-use record::{Assembler, EventId, Line, Patience};
+use record::write::{LONGEST_LINE, LONGEST_TAIL, Tail, push_record};
+use record::{Assembler, EventId, Line, Patience, RecordType};
 use trail::door::{Frame, Unpacked, pack};
 use trail::note::Note;
 use trail::{Checkpoint, Class, Proof, PublicKey, SecretKey, check_proof};
@@ -45,6 +48,8 @@ pub const ALL: &[Target] = &[
     ("device_mapper", device_mapper),
     ("signature", signature),
     ("certificate", certificate),
+    ("kernel_texts", kernel_texts),
+    ("devices", devices),
 ];
 
 /// A log: a line is its prefix and its payload, its fields end, and every record that goes into
@@ -368,4 +373,142 @@ pub fn certificate(bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes) {
         let _ = SigningKey::from_pem(text);
     }
+}
+
+/// What the kernel says of mapped devices, by netlink, in its log and in tables: a device event that is
+/// read, written again, is read as the same; a hash block covers data blocks that there are; a log line
+/// gives no more bytes than it has.
+pub fn kernel_texts(bytes: &[u8]) {
+    if let Some(uevent) = Uevent::parse(bytes) {
+        let action = match uevent.action {
+            Action::Add => "add",
+            Action::Change => "change",
+            Action::Remove => "remove",
+        };
+        let (major, minor) = uevent.device;
+        let mismatch = uevent.mismatch.map(|block| match block {
+            Mismatch::Data(block) => format!("DM_VERITY_ERR_BLOCK_NR=0,{block}\0"),
+            Mismatch::Hash(block) => format!("DM_VERITY_ERR_BLOCK_NR=1,{block}\0"),
+        });
+        let text = format!(
+            "{action}@/d\0ACTION={action}\0SUBSYSTEM=block\0{}MAJOR={major}\0MINOR={minor}\0DEVNAME=dm-0\0",
+            mismatch.unwrap_or_default()
+        );
+        assert_eq!(Uevent::parse(text.as_bytes()), Some(uevent));
+    }
+    if let Some(record) = kernel_log::Record::parse(bytes) {
+        assert!(record.text.len() <= bytes.len());
+        let _ = Said::parse(&record.text);
+    }
+    for line in bytes.split(|b| *b == b'\n') {
+        let _ = Said::parse(line);
+        if let Some(kept) = Kept::parse(line) {
+            assert!(
+                line.windows(kept.text.len().max(1)).any(|window| window == kept.text)
+                    || kept.text.is_empty()
+            );
+        }
+        let Some((kind, params)) = split_word(line) else { continue };
+        let Ok(kind) = std::str::from_utf8(kind) else { continue };
+        let _ = table::Status::parse(kind, params);
+        if let Some(table::Target::Verity(verity)) = table::Target::parse(kind, params) {
+            for block in (0..8).flat_map(|near| [near, verity.hash_start.saturating_add(near)]) {
+                if let Some(covered) = verity.covers(HashBlock(block)) {
+                    assert!(covered.start < covered.end && covered.end <= verity.data_blocks);
+                }
+            }
+        }
+    }
+}
+
+fn split_word(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let blank = line.iter().position(|b| *b == b' ')?;
+    Some((&line[..blank], &line[blank + 1..]))
+}
+
+/// A machine, one line for each thing that happens: `k` a record of the kernel log, `u` a device event
+/// with `|` for NUL, `a` an audit record, `p` a kept line, `i` a table of a device, `t` time. Every
+/// violation that the kernel recorded gets its place once, every record of ours is a line that can be
+/// stored, and in the end nothing is left to do.
+pub fn devices(bytes: &[u8]) {
+    let mut machine = Devices::new();
+    let mut now = Duration::ZERO;
+    let mut tables: Vec<Mapped> = Vec::new();
+    let (mut found, mut placed) = (0, 0);
+    for line in bytes.split(|b| *b == b'\n') {
+        let Some((kind, rest)) = line.split_first() else { continue };
+        match kind {
+            b'k' => machine.handle_kmsg(now, rest),
+            b'u' => {
+                let raw: Vec<u8> = rest.iter().map(|b| if *b == b'|' { 0 } else { *b }).collect();
+                machine.handle_uevent(now, &raw);
+            }
+            b'a' => {
+                let Ok(record) = Line::parse(rest) else { continue };
+                let before = machine.counters().unknown_records;
+                machine.handle_event(now, record.id(), &[record]);
+                let known = machine.counters().unknown_records == before;
+                found += u64::from(record.effective_type() == RecordType::DM_EVENT && known);
+            }
+            b'p' => machine.handle_pstore(now, rest),
+            b't' => now += Duration::from_millis(rest.iter().map(|b| u64::from(*b)).sum()),
+            b'i' => {
+                let Some((kind, params)) = split_word(rest) else { continue };
+                let target = MappedTarget {
+                    start: 0,
+                    length: 8,
+                    kind: String::from_utf8_lossy(kind).into_owned(),
+                    params: params.to_vec(),
+                    status: params.to_vec(),
+                };
+                let minor = u32::try_from(tables.len() % 4).expect("small");
+                let mapped = Mapped {
+                    device: (253, minor),
+                    name: kind.to_vec(),
+                    targets: vec![target],
+                    ..Mapped::default()
+                };
+                tables.retain(|other| other.device != mapped.device);
+                tables.push(mapped);
+                machine.handle_inventory(now, tables.clone());
+            }
+            _ => machine.handle_audit_state(now, rest.is_empty()),
+        }
+        if machine.poll_timeout().is_some_and(|due| due <= now) {
+            machine.handle_timeout(now);
+        }
+        placed += drain(&mut machine);
+    }
+    for _ in 0..64 {
+        let Some(due) = machine.poll_timeout() else { break };
+        now = now.max(due);
+        machine.handle_inventory(now, tables.clone());
+        machine.handle_timeout(now);
+        placed += drain(&mut machine);
+    }
+    assert_eq!(found, placed);
+}
+
+/// The places that were given beside events of the kernel.
+fn drain(machine: &mut Devices) -> u64 {
+    let mut placed = 0;
+    while let Some(output) = machine.poll() {
+        let records = match output {
+            Output::Record(own) => own.records,
+            Output::Beside(beside) => {
+                placed += u64::from(beside.records.iter().any(|(kind, _)| *kind == "VT_PLACE"));
+                beside.records
+            }
+            Output::Inventory | Output::Explain { .. } => continue,
+        };
+        for (kind, body) in records {
+            let mut line = Vec::new();
+            push_record(&mut line, kind, EventId::default(), body.as_bytes());
+            assert!(line.len() <= LONGEST_LINE - LONGEST_TAIL);
+            assert!(line.iter().all(|b| (b' '..=b'~').contains(b)), "{}", line.escape_ascii());
+            let fields = Line::parse(&line).expect("a record").fields().count();
+            assert!(fields > 0);
+        }
+    }
+    placed
 }

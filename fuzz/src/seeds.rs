@@ -43,6 +43,8 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "entry" => vec![entry()],
         "leaf" => trail().leaves.clone(),
         "mountinfo" => vec![MOUNTINFO.to_vec()],
+        "kernel_texts" => KERNEL_TEXTS.iter().map(|text| text.to_vec()).collect(),
+        "devices" => vec![MACHINE.to_vec()],
         "process" => vec![STAT.to_vec(), STATUS.to_vec()],
         "netlink" => answers(),
         "device_mapper" => device_mapper_answers(),
@@ -59,6 +61,31 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
 
 /// The root hash that the first of the golden signatures is over.
 pub const ROOT_HASH: &[u8] = b"a8f55e2d0f00c51dbe2c909296784c81633d184829b19980e2bd1d4270963f15";
+
+const KERNEL_TEXTS: [&[u8]; 5] = [
+    b"change@/devices/virtual/block/dm-0\0ACTION=change\0SUBSYSTEM=block\0DM_VERITY_ERR_BLOCK_NR=0,10\0MAJOR=253\0MINOR=0\0DEVNAME=dm-0\0",
+    b"3,1234,5678901,-;device-mapper: verity: 7:1: data block 10 is corrupted\n SUBSYSTEM=block\n",
+    b"3,1,2,c;fs-verity (sda2, inode 12): FILE CORRUPTED! pos=4096, level=-1, want_hash=sha256:00, real_hash=sha256:11",
+    b"<3>[   12.345678][    T7] device-mapper: integrity: dm-0: Checksum failed at sector 0x180",
+    b"verity 1 7:1 7:0 4096 4096 300 1 sha256 a8f55e2d0f00c51dbe2c909296784c81633d184829b19980e2bd1d4270963f15 - 1 ignore_corruption
+integrity 7:5 320 28 J 7 block_size:4096 internal_hash:crc32c
+crypt capi:gcm(aes)-random :32:logon:x 0 253:0 0 2 integrity:28:aead sector_size:4096",
+];
+
+const MACHINE: &[u8] = b"iverity 1 7:1 7:0 4096 4096 300 1 sha256 a8f55e2d0f00c51dbe2c909296784c81633d184829b19980e2bd1d4270963f15 -
+x
+k3,1,2,-;device-mapper: verity: 7:1: data block 10 is corrupted
+uchange@/d|ACTION=change|SUBSYSTEM=block|DM_VERITY_ERR_BLOCK_NR=1,3|MAJOR=253|MINOR=0|DEVNAME=dm-0|
+atype=DM_EVENT msg=audit(1.000:8): module=verity op=verify-data dev=7:1 sector=10 res=0
+tzzzz
+atype=DM_EVENT msg=audit(1.000:9): module=verity op=verify-metadata dev=7:1 sector=200 res=0
+iintegrity 7:5 0 4 J 1 internal_hash:crc32c
+k3,1,2,-;device-mapper: integrity: dm-1: Checksum failed at sector 0x180
+k3,1,2,-;verity_handle_err: 90 callbacks suppressed
+atype=DM_CTRL msg=audit(1.000:10): module=verity op=ctr pid=1 dev=253:0 error_msg='Invalid root digest' res=0
+uremove@/d|ACTION=remove|SUBSYSTEM=block|MAJOR=253|MINOR=0|DEVNAME=dm-0|
+atype=DM_EVENT msg=audit(1.000:11): module=verity op=max-corrupted-errors dev=253:0 sector=? res=0
+p<3>[   12.345678] device-mapper: verity: 7:1: metadata block 3 is corrupted";
 
 const SIGNATURES: [&[u8]; 8] = [
     include_bytes!("../../tests/golden/devices/v-sha256.p7s"),

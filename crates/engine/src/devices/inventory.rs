@@ -22,6 +22,9 @@ const MOST_GONE: usize = 256;
 /// How long.
 pub(crate) const REMEMBERED: Duration = Duration::from_secs(60);
 
+/// DM_NAME_LEN and DM_UUID_LEN of linux/dm-ioctl.h are 128 and 129, with a NUL.
+const LONGEST_NAME: usize = 128;
+
 /// Levels of a stack of devices: a loop in what the kernel says must not be followed for ever.
 const MOST_LEVELS: usize = 16;
 
@@ -140,10 +143,14 @@ impl Device {
             table.extend(one.start.to_le_bytes().iter().chain(&one.length.to_le_bytes()));
             table.extend(one.kind.bytes().chain([0]).chain(one.params).chain([0]));
         }
+        let cut = |mut text: Vec<u8>| {
+            text.truncate(LONGEST_NAME);
+            text
+        };
         Device {
             number: mapped.device,
-            name: mapped.name,
-            uuid: mapped.uuid,
+            name: cut(mapped.name),
+            uuid: cut(mapped.uuid),
             state: State::Active,
             violations: 0,
             last: None,

@@ -1,5 +1,6 @@
 //! A machine on virtual time: what the kernel sends, in any order and with losses, and what is told.
 
+use proptest::prelude::*;
 use record::line::EventId;
 
 use super::*;
@@ -820,4 +821,34 @@ fn more_devices_than_are_watched() {
         ["own engine certain: VT_GAP source=status reason='more mapped devices than are watched' \
           lost=904 count=exact"]
     );
+}
+
+proptest! {
+    /// Whatever is lost and in whatever order: as many failures as the source that saw most of them,
+    /// and an event of ours for those only that have no record.
+    #[test]
+    fn a_failure_is_told_once(seen in prop::collection::vec((0u8..3, 0u64..4, 0u64..4), 0..60)) {
+        let mut machine = Machine::new(vec![verity(0, "root", "")]);
+        machine.devices.handle_audit_state(ms(0), true);
+        let mut counts = BTreeMap::<u64, [usize; 3]>::new();
+        for (witness, block, lag) in seen {
+            machine.pass(lag);
+            match witness {
+                0 => _ = machine.audit(&[&DATA.replace("=10", &format!("={block}"))]),
+                1 => machine.uevent(0, &format!("0,{block}")),
+                _ => machine.kmsg(&LOG.replace("10", &block.to_string())),
+            }
+            counts.entry(block).or_default()[usize::from(witness)] += 1;
+        }
+        machine.pass(20_000);
+        let said = machine.said();
+        for (block, counts) in counts {
+            let at = format!("blocks={block}-{block} ");
+            let told = |head: &str| {
+                said.iter().filter(|text| text.starts_with(head) && text.contains(&at)).count()
+            };
+            prop_assert_eq!(told("beside"), counts[0]);
+            prop_assert_eq!(told("own") + told("beside"), counts.into_iter().max().unwrap_or(0));
+        }
+    }
 }
