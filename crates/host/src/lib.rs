@@ -5,18 +5,24 @@
 //! single system calls that rustix, fuser and seccompiler have not, such as `drops`.
 
 pub mod audit;
+pub mod block_device;
 pub mod channel;
 pub mod device;
 pub mod dm;
 mod drops;
+pub mod extents;
 pub mod fuse;
+#[allow(unsafe_code, reason = "ioctl(2)")]
+mod ioctl;
 pub mod kmsg;
 pub mod mount;
+pub mod mount_namespaces;
 pub mod mountinfo;
 pub mod notify;
 pub mod process;
 pub mod pstore;
 pub mod sandbox;
+pub mod space_map;
 mod text;
 pub mod uevent;
 mod wait;

@@ -36,6 +36,8 @@ pub struct MountEntry<'a> {
     pub fs_type: &'a [u8],
     /// What mount(2) was given as its source, unescaped.
     pub source: Cow<'a, [u8]>,
+    /// Whether nothing can be written to the file system by any of its mounts.
+    pub read_only: bool,
 }
 
 impl<'a> MountEntry<'a> {
@@ -53,7 +55,8 @@ impl<'a> MountEntry<'a> {
         fields.by_ref().find(|field| *field == b"-")?;
         let fs_type = fields.next()?;
         let source = unescape(fields.next()?);
-        Some(Self { id, parent, device, root, point, fs_type, source })
+        let read_only = fields.next()?.split(|b| *b == b',').next() == Some(b"ro");
+        Some(Self { id, parent, device, root, point, fs_type, source, read_only })
     }
 
     /// Where it is mounted.
@@ -118,6 +121,15 @@ mod tests {
         assert_eq!((entry.id, entry.parent, entry.device), (36, 35, (98, 0)));
         assert_eq!((&*entry.root, &*entry.point), (&b"/mnt1"[..], &b"/mnt2"[..]));
         assert_eq!((entry.fs_type, &*entry.source), (&b"ext3"[..], &b"/dev/root"[..]));
+        assert!(!entry.read_only);
+        // Of the mount and of the file system.
+        for (line, read_only) in [
+            (&b"1 2 0:3 / /m ro - t s rw,ro"[..], false),
+            (b"1 2 0:3 / /m rw - t s ro,errors=continue", true),
+            (b"1 2 0:3 / /m rw - t s ro", true),
+        ] {
+            assert_eq!(MountEntry::parse(line).unwrap().read_only, read_only);
+        }
     }
 
     #[test]
@@ -149,6 +161,7 @@ mod tests {
             b"1 2 0:3 / /m rw",
             b"1 2 0:3 / /m rw -",
             b"1 2 0:3 / /m rw - t",
+            b"1 2 0:3 / /m rw - t s",
             b"x 2 0:3 / /m rw - t s o",
             b"1 2 03 / /m rw - t s o",
             b"1 2 0:4294967296 / /m rw - t s o",

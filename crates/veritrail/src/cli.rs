@@ -30,6 +30,9 @@ enum Verb {
     /// Tamper-evident trails: verify, prove, check-proof, checkpoint, import, export
     #[command(subcommand)]
     Trail(verbs::trail::Verb),
+    /// Block devices, the kernel's and served ones: explain what lies at a place
+    #[command(subcommand)]
+    Device(verbs::device::Verb),
     Serve(verbs::serve::ServeArgs),
     Demo(verbs::demo::DemoArgs),
     Doctor(verbs::doctor::DoctorArgs),
@@ -162,6 +165,7 @@ impl Command {
                 args.run(manner, &Clock::read(), out)
             }
             Verb::Trail(verb) => verb.run(out),
+            Verb::Device(verb) => verb.run(out),
             Verb::Serve(args) => verbs::serve::run(args, out),
             Verb::Demo(args) => verbs::demo::run(args, out),
             Verb::Doctor(args) => verbs::doctor::run(args, out),

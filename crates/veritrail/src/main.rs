@@ -5,6 +5,7 @@ mod clock;
 mod config;
 mod json;
 mod outcome;
+mod place;
 mod served;
 mod verbs;
 

@@ -1,0 +1,209 @@
+//! The index of each mounted file system: made once, by one walk whoever asks, and kept while it
+//! holds.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use host::block_device::Number;
+
+use super::mounts::{Closed, Entrance, Mount};
+use super::walk::{self, End, Walked};
+
+/// What an index holds for: another life of the device, another mount, or a change from
+/// read-only to writable makes another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) device: Number,
+    pub(super) diskseq: Option<u64>,
+    pub(super) mount: u64,
+    pub(super) read_only: bool,
+}
+
+/// All indexes.
+pub(super) struct Files {
+    /// The one used last stands last.
+    slots: Mutex<Vec<(Key, Arc<Slot>)>>,
+    limits: Limits,
+}
+
+/// How far a walk goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Memory of one index, in bytes.
+    pub(crate) memory: usize,
+    /// How many indexes are kept.
+    pub(crate) indexes: usize,
+    /// How long a walk may take, whoever waits for it.
+    pub(crate) walk: Duration,
+    /// How long an index of a file system that can change is believed.
+    pub(crate) fresh: Duration,
+}
+
+impl Limits {
+    /// For one question that may take its time.
+    pub(crate) fn patient() -> Limits {
+        Limits { memory: 1 << 30, walk: Duration::from_secs(3600), ..Limits::default() }
+    }
+}
+
+impl Default for Limits {
+    /// 32 MiB hold 300,000 files of one extent. Events come in bursts of well under a second.
+    fn default() -> Limits {
+        Limits {
+            memory: 32 << 20,
+            indexes: 4,
+            walk: Duration::from_secs(60),
+            fresh: Duration::from_secs(1),
+        }
+    }
+}
+
+/// What is known of a file system's files.
+#[derive(Clone, Debug)]
+pub(super) enum Known {
+    /// What a walk brought.
+    Walked(Arc<Walked>),
+    /// A walk is on its way.
+    NotYet,
+    /// Why there is none.
+    Never(String),
+}
+
+#[derive(Debug)]
+struct Slot {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    Walking,
+    Done { known: Known, at: Instant },
+}
+
+impl Files {
+    pub(super) fn new(limits: Limits) -> Files {
+        Files { slots: Mutex::new(Vec::new()), limits }
+    }
+
+    /// The index for `key`, begun now through `entrance` if there is none, and waited for until
+    /// `deadline`. One that is on its way then goes on.
+    pub(super) fn index(
+        &self,
+        key: Key,
+        deadline: Instant,
+        entrance: impl FnOnce() -> Result<Entrance, String>,
+    ) -> Known {
+        let slot = match self.slot(&key) {
+            (slot, false) => slot,
+            (slot, true) => {
+                self.begin(&slot, entrance());
+                slot
+            }
+        };
+        let mut state = lock(&slot.state);
+        loop {
+            if let State::Done { known, .. } = &*state {
+                return known.clone();
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Known::NotYet;
+            }
+            state = match slot.changed.wait_timeout(state, left) {
+                Ok((state, _)) => state,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
+        }
+    }
+
+    /// The slot for `key`, and whether it is new: then its walk is the caller's to begin.
+    fn slot(&self, key: &Key) -> (Arc<Slot>, bool) {
+        let mut slots = lock(&self.slots);
+        slots.retain(|(known, slot)| known != key || self.holds(key, slot));
+        if let Some(at) = slots.iter().position(|(known, _)| known == key) {
+            let found = slots.remove(at);
+            let slot = Arc::clone(&found.1);
+            slots.push(found);
+            return (slot, false);
+        }
+        // One that is on its way stays: whoever waits for it would begin again.
+        while slots.len() >= self.limits.indexes {
+            let done = slots.iter().position(|(_, slot)| !slot.is_walking());
+            let Some(oldest) = done else { break };
+            slots.remove(oldest);
+        }
+        let state = Mutex::new(State::Walking);
+        let slot = Arc::new(Slot { state, changed: Condvar::new() });
+        slots.push((key.clone(), Arc::clone(&slot)));
+        (slot, true)
+    }
+
+    fn holds(&self, key: &Key, slot: &Slot) -> bool {
+        match &*lock(&slot.state) {
+            State::Walking => true,
+            // What was damaged or in the way may be mended.
+            State::Done { known: Known::Walked(walked), at } if key.read_only => {
+                walked.end != End::Late || at.elapsed() < self.limits.fresh
+            }
+            State::Done { at, .. } => at.elapsed() < self.limits.fresh,
+        }
+    }
+
+    /// Walks in a thread of its own: a file system may take its time, and those who ask have none.
+    fn begin(&self, slot: &Arc<Slot>, entrance: Result<Entrance, String>) {
+        let Limits { memory, walk, .. } = self.limits;
+        let entrance = match entrance {
+            Ok(entrance) => entrance,
+            Err(why) => return slot.finish(Known::Never(why)),
+        };
+        let walker = Arc::clone(slot);
+        let started = thread::Builder::new().name("place-walk".to_owned()).spawn(move || {
+            let walked = walk::walk(&entrance, memory, Instant::now() + walk);
+            drop(entrance);
+            walker.finish(match walked {
+                Ok(walked) => Known::Walked(Arc::new(walked)),
+                Err(error) => Known::Never(format!("its files cannot be listed: {error}")),
+            });
+        });
+        if let Err(error) = started {
+            slot.finish(Known::Never(format!("no thread to list its files: {error}")));
+        }
+    }
+}
+
+impl Slot {
+    fn finish(&self, known: Known) {
+        *lock(&self.state) = State::Done { known, at: Instant::now() };
+        self.changed.notify_all();
+    }
+
+    fn is_walking(&self) -> bool {
+        matches!(&*lock(&self.state), State::Walking)
+    }
+}
+
+/// A lock that a thread held when it panicked guards nothing half done here.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The way into a file system through the first of its mounts that lets us in.
+pub(super) fn enter(mounts: &[Mount]) -> Result<(&Mount, Entrance), String> {
+    let mut why = None;
+    for mount in mounts {
+        let closed = match mount.enter() {
+            Ok(entrance) => return Ok((mount, entrance)),
+            Err(closed) => closed,
+        };
+        let words = match closed {
+            Closed::BehindAServer => "the way to it leads through FUSE or a network".to_owned(),
+            Closed::Covered => "something else is mounted upon it".to_owned(),
+            Closed::NotADirectory => "only single files of it are mounted".to_owned(),
+            Closed::Io(error) => format!("it cannot be entered: {error}"),
+        };
+        why.get_or_insert(words);
+    }
+    Err(why.unwrap_or_else(|| "it is not mounted".to_owned()))
+}

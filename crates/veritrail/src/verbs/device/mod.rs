@@ -1,0 +1,24 @@
+//! `veritrail device`: what devices are, and what lies on them.
+
+mod explain;
+
+use std::io::Write;
+
+use clap::Subcommand;
+
+use crate::outcome::{Failure, Outcome};
+
+/// The verbs of `veritrail device`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Explain(explain::ExplainArgs),
+}
+
+impl Verb {
+    /// Does it.
+    pub(crate) fn run(&self, out: &mut dyn Write) -> Result<Outcome, Failure> {
+        match self {
+            Verb::Explain(args) => explain::run(args, out),
+        }
+    }
+}
