@@ -99,14 +99,14 @@ mod tests {
     fn what_lies_where_above() {
         let linear = target(8, 16, "linear", "7:0 100");
         let at = |sector: u64| sector * SECTOR;
-        for (bytes, above) in [
+        for (bytes, expected) in [
             (at(100)..at(101), Above::Bytes(at(8)..at(9))),
             (at(0)..at(104), Above::Bytes(at(8)..at(12))),
             (at(110)..at(500), Above::Bytes(at(18)..at(24))),
             (at(0)..at(100), Above::Nothing),
             (at(116)..at(117), Above::Nothing),
         ] {
-            assert_eq!(above(&linear, (7, 0), &bytes), above, "{bytes:?}");
+            assert_eq!(above(&linear, (7, 0), &bytes), expected, "{bytes:?}");
         }
         assert_eq!(above(&linear, (7, 1), &(0..1 << 40)), Above::Nothing);
         let key = ":64:logon:x";
@@ -135,7 +135,7 @@ mod tests {
             let bytes = first..first + size;
             let _ = above(&target(start, length, "crypt", &params), (7, 0), &bytes);
             let linear = target(start, length, "linear", &format!("7:0 {offset}"));
-            if let Some((lower, below)) = super::below(&linear, &bytes) {
+            if let Some((lower, below)) = below(&linear, &bytes) {
                 prop_assert_eq!(lower, (7, 0));
                 prop_assert!(below.end - below.start <= size);
                 let Above::Bytes(again) = above(&linear, lower, &below) else {
