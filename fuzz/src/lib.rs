@@ -50,6 +50,7 @@ pub const ALL: &[Target] = &[
     ("certificate", certificate),
     ("kernel_texts", kernel_texts),
     ("devices", devices),
+    ("scrub", scrub),
 ];
 
 /// A log: a line is its prefix and its payload, its fields end, and every record that goes into
@@ -511,4 +512,19 @@ fn drain(machine: &mut Devices) -> u64 {
         }
     }
     placed
+}
+
+/// A state of a check that is accepted is written in one way, and says where to go on within its
+/// device.
+pub fn scrub(bytes: &[u8]) {
+    let Ok(state) = engine::scrub::State::read(bytes) else { return };
+    let written = state.to_text();
+    assert!(written.len() <= engine::scrub::State::LONGEST);
+    assert_eq!(engine::scrub::State::read(&written).expect("what was accepted"), state);
+    if let engine::scrub::Begin::After(pass) = state.begin(&state.identity, false) {
+        assert!(pass.next <= pass.blocks);
+    }
+    if let Some(last) = state.last {
+        let _ = last.counts.verdict();
+    }
 }

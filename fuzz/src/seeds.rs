@@ -45,6 +45,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "mountinfo" => vec![MOUNTINFO.to_vec()],
         "kernel_texts" => KERNEL_TEXTS.iter().map(|text| text.to_vec()).collect(),
         "devices" => vec![MACHINE.to_vec()],
+        "scrub" => SCRUBS.iter().map(|text| text.to_vec()).collect(),
         "process" => vec![STAT.to_vec(), STATUS.to_vec()],
         "netlink" => answers(),
         "device_mapper" => device_mapper_answers(),
@@ -343,3 +344,9 @@ fn answers() -> Vec<Vec<u8>> {
     seeds.push(seeds.concat());
     seeds
 }
+
+/// States of checks: one that was stopped, one that came to its end.
+const SCRUBS: [&[u8]; 2] = [
+    br#"{"version":1,"subject":{"name":"root","module":"verity","backend":"kernel"},"identity":{"image":"root=a8f5","size":40960,"live":{"boot":"0e4f","device":[254,0],"diskseq":9}},"pass":{"started":1795300832,"updated":1795300900,"pid":77,"next":6,"blocks":10,"unit":4096,"bytes":40000,"milliseconds":5000,"access":"direct","counts":{"good":3,"bad":1,"correctable":0,"unreadable":0,"unverifiable":2,"unreachable":0,"bad_hash":1,"correctable_hash":0,"unreadable_hash":0},"ended":"stopped"}}"#,
+    br#"{"version":1,"subject":{"name":"/srv/a","module":"verity","backend":"image"},"identity":{"image":"root=a8f5","size":8192,"inode":12},"last":{"started":1,"finished":2,"blocks":2,"unit":4096,"bytes":8192,"milliseconds":1,"access":"buffered","counts":{"good":2,"bad":0,"correctable":0,"unreadable":0,"unverifiable":0,"unreachable":0,"bad_hash":0,"correctable_hash":0,"unreadable_hash":0}}}"#,
+];

@@ -14,4 +14,5 @@ mod peer;
 mod plain;
 mod records;
 mod rootless;
+mod scrub;
 mod surroundings;

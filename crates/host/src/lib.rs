@@ -5,6 +5,7 @@
 //! single system calls that rustix, fuser and seccompiler have not, such as `drops`.
 
 pub mod audit;
+pub mod background;
 pub mod block_device;
 pub mod channel;
 pub mod device;

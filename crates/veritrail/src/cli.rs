@@ -34,6 +34,7 @@ enum Verb {
     #[command(subcommand)]
     Device(verbs::device::Verb),
     Serve(verbs::serve::ServeArgs),
+    Scrub(Box<verbs::scrub::ScrubArgs>),
     Demo(verbs::demo::DemoArgs),
     Doctor(verbs::doctor::DoctorArgs),
     Completions(verbs::completions::CompletionsArgs),
@@ -167,6 +168,7 @@ impl Command {
             Verb::Trail(verb) => verb.run(out),
             Verb::Device(verb) => verb.run(out),
             Verb::Serve(args) => verbs::serve::run(args, out),
+            Verb::Scrub(args) => verbs::scrub::run(args, out),
             Verb::Demo(args) => verbs::demo::run(args, out),
             Verb::Doctor(args) => verbs::doctor::run(args, out),
             Verb::Completions(args) => verbs::completions::completions(args, out),

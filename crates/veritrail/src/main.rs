@@ -3,9 +3,11 @@
 mod cli;
 mod clock;
 mod config;
+mod detached;
 mod json;
 mod outcome;
 mod place;
+mod scrub;
 mod served;
 mod verbs;
 

@@ -31,6 +31,18 @@ pub trait Watch {
     fn progress(&mut self, done: u64) {
         let _ = done;
     }
+
+    /// Whether to be told of a milestone as soon as there is one. Each ends a run of neighbours.
+    fn wants_milestone(&self) -> bool {
+        false
+    }
+
+    /// All data blocks before `next` are done, and all that was found on the way is told: what is
+    /// left is a verification from `next` on. Breaking ends this one.
+    fn milestone(&mut self, next: DataBlock, so_far: &Summary) -> ControlFlow<()> {
+        let _ = (next, so_far);
+        ControlFlow::Continue(())
+    }
 }
 
 /// What was found, in numbers of blocks.
@@ -80,8 +92,20 @@ impl Summary {
         data + disk + self.bad_hash_blocks + self.unreadable_hash_blocks
     }
 
-    fn count(&mut self, finding: &Finding) {
-        let data = |blocks: &Range<DataBlock>| blocks.end.0 - blocks.start.0;
+    /// Of so many data blocks that are done, those are good about which nothing was found.
+    fn settle(&mut self, done: u64) {
+        let faulty = self.mismatched
+            + self.missing
+            + self.unreadable
+            + self.unverifiable
+            + self.unreachable
+            + self.mended;
+        self.good = done - faulty;
+    }
+
+    /// Counts what is not before `start`: that was counted by whoever came so far.
+    fn count(&mut self, finding: &Finding, start: u64) {
+        let data = |blocks: &Range<DataBlock>| blocks.end.0 - blocks.start.0.max(start);
         match &finding.blocks {
             Blocks::Data(blocks) => {
                 let count = match finding.fault {
@@ -124,7 +148,18 @@ impl<D: ReadAt, H: ReadAt> Volume<D, H> {
     ///
     /// Goes on past bad blocks of every kind. What lies under a bad hash block is not looked at.
     pub fn verify(&self, threads: NonZeroUsize, watch: &mut dyn Watch) -> Summary {
-        self.walk(threads, None, watch)
+        self.walk(DataBlock(0), threads, None, watch)
+    }
+
+    /// The same from a [milestone](Watch::milestone) on: verifies, tells and counts only what was
+    /// not before it.
+    pub fn verify_from(
+        &self,
+        start: DataBlock,
+        threads: NonZeroUsize,
+        watch: &mut dyn Watch,
+    ) -> Summary {
+        self.walk(start, threads, None, watch)
     }
 
     /// The same, but asks `device`, the same image with correction, for right bytes for each bad
@@ -138,16 +173,29 @@ impl<D: ReadAt, H: ReadAt> Volume<D, H> {
         device: &Device<impl ReadAt, impl ReadAt>,
         watch: &mut dyn Watch,
     ) -> Summary {
-        self.walk(threads, Some(device), watch)
+        self.walk(DataBlock(0), threads, Some(device), watch)
+    }
+
+    /// Both: with correction, and from a milestone on.
+    pub fn verify_and_correct_from(
+        &self,
+        start: DataBlock,
+        threads: NonZeroUsize,
+        device: &Device<impl ReadAt, impl ReadAt>,
+        watch: &mut dyn Watch,
+    ) -> Summary {
+        self.walk(start, threads, Some(device), watch)
     }
 
     fn walk(
         &self,
+        start: DataBlock,
         threads: NonZeroUsize,
         mend: Option<&dyn Mend>,
         watch: &mut dyn Watch,
     ) -> Summary {
-        let walker = Mutex::new(Walker::new(self, mend));
+        let start = start.0.min(self.layout.data_blocks());
+        let walker = Mutex::new(Walker::new(self, start, mend));
         let mut summary = Summary::default();
         let mut done = 0;
         let mut open: Option<Finding> = None;
@@ -168,7 +216,7 @@ impl<D: ReadAt, H: ReadAt> Volume<D, H> {
                             let blocks = finding.data_blocks();
                             let settled = match finding.fault {
                                 Fault::SpareNotZero => 0,
-                                _ => blocks.end.0 - blocks.start.0,
+                                _ => blocks.end.0 - blocks.start.0.max(start),
                             };
                             Piece { settled, found: vec![Found::Bad(finding)] }
                         }
@@ -181,11 +229,12 @@ impl<D: ReadAt, H: ReadAt> Volume<D, H> {
                 }
             },
             |piece| {
-                done += piece.settled;
+                let settled = piece.settled;
+                done += settled;
                 for found in piece.found {
                     let (last, mended) = match found {
                         Found::Bad(finding) => {
-                            summary.count(&finding);
+                            summary.count(&finding, start);
                             if open.as_mut().is_some_and(|open| open.absorb(&finding)) {
                                 continue;
                             }
@@ -209,8 +258,19 @@ impl<D: ReadAt, H: ReadAt> Volume<D, H> {
                         return told;
                     }
                 }
-                watch.progress(done);
-                ControlFlow::Continue(())
+                watch.progress(start + done);
+                // What was told of a hash block and settles nothing belongs to what comes next.
+                if settled == 0 || !watch.wants_milestone() {
+                    return ControlFlow::Continue(());
+                }
+                let last = open.take();
+                let mut told = last.map_or(ControlFlow::Continue(()), |last| watch.found(&last));
+                if told.is_continue() {
+                    summary.settle(done);
+                    told = watch.milestone(DataBlock(start + done), &summary);
+                }
+                stopped = told.is_break();
+                told
             },
         );
         if let Some(last) = open
@@ -219,13 +279,7 @@ impl<D: ReadAt, H: ReadAt> Volume<D, H> {
             // Nothing is left to end.
             let _ = watch.found(&last);
         }
-        let faulty = summary.mismatched
-            + summary.missing
-            + summary.unreadable
-            + summary.unverifiable
-            + summary.unreachable
-            + summary.mended;
-        summary.good = done - faulty;
+        summary.settle(done);
         summary
     }
 

@@ -46,6 +46,9 @@ pub(super) struct Walker<'v, D, H> {
     runs: Vec<Run>,
     /// The next data block.
     at: u64,
+    /// The first data block. Of hash blocks that stand above earlier ones, too, was told what
+    /// keeps nobody from what is below them.
+    start: u64,
     steps: u64,
     expected: Vec<u8>,
     mend: Option<&'v dyn Mend>,
@@ -86,10 +89,10 @@ impl Run {
 }
 
 impl<'v, D: ReadAt, H: ReadAt> Walker<'v, D, H> {
-    pub(super) fn new(volume: &'v Volume<D, H>, mend: Option<&'v dyn Mend>) -> Self {
+    pub(super) fn new(volume: &'v Volume<D, H>, start: u64, mend: Option<&'v dyn Mend>) -> Self {
         let runs = (0..volume.layout.geometry().levels()).map(|_| Run::default()).collect();
         let (expected, mended) = (Vec::new(), VecDeque::new());
-        Walker { volume, runs, at: 0, steps: 0, expected, mend, mended }
+        Walker { volume, runs, at: start, start, steps: 0, expected, mend, mended }
     }
 
     /// The next step and its number, counted from 0. Digests of data blocks go to `expected`.
@@ -105,12 +108,18 @@ impl<'v, D: ReadAt, H: ReadAt> Walker<'v, D, H> {
             if self.runs[level].place(index).is_none() {
                 self.load(level, index);
             }
-            if let Some(mended) = self.mended.pop_front() {
-                return Some((number, Step::Mended(mended)));
+            let start = DataBlock(self.start);
+            while let Some(mended) = self.mended.pop_front() {
+                if mended.finding.data_blocks().start >= start {
+                    return Some((number, Step::Mended(mended)));
+                }
             }
             if let Some(finding) = self.runs[level].fault_at(layout, level, index) {
+                let blocks = finding.data_blocks();
                 if finding.fault != Fault::SpareNotZero {
-                    self.at = finding.data_blocks().end.0;
+                    self.at = blocks.end.0;
+                } else if blocks.start < start {
+                    continue;
                 }
                 return Some((number, Step::Found(finding)));
             }

@@ -42,8 +42,16 @@ pub(crate) fn make(format_number: usize) -> Image {
 
 /// The same, with data that `change` made of it; it is told the size of a block too.
 pub(crate) fn make_with(format_number: usize, change: impl FnOnce(&mut [u8], usize)) -> Image {
-    let (hash_type, hash, data_block_size, hash_block_size, data_blocks, salt) =
-        FORMATS[format_number];
+    make_of(format_number, FORMATS[format_number].4, change)
+}
+
+/// So many blocks of the first format.
+pub(crate) fn make_large(data_blocks: u64) -> Image {
+    make_of(0, data_blocks, |_, _| {})
+}
+
+fn make_of(format_number: usize, data_blocks: u64, change: impl FnOnce(&mut [u8], usize)) -> Image {
+    let (hash_type, hash, data_block_size, hash_block_size, _, salt) = FORMATS[format_number];
     let params = Params {
         hash_type: HashType::from_number(hash_type).unwrap(),
         hash: HashName::parse(hash).unwrap(),

@@ -65,6 +65,8 @@ impl OnCorruption {
 /// The facts of a verity table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verity {
+    /// 1, or 0 for the tree of Chrome OS.
+    pub version: u8,
     /// Where the data are.
     pub data_device: DeviceNumber,
     /// Where the hash tree is.
@@ -81,6 +83,8 @@ pub struct Verity {
     pub algorithm: String,
     /// The root hash, hex.
     pub root_hash: String,
+    /// The salt, hex, or `-`.
+    pub salt: String,
     /// What happens about a corrupted block.
     pub on_corruption: OnCorruption,
     /// Forward error correction.
@@ -90,6 +94,10 @@ pub struct Verity {
 /// Forward error correction of a verity table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fec {
+    /// Where the parity is.
+    pub device: DeviceNumber,
+    /// Its first block there.
+    pub start: u64,
     /// Blocks that are covered.
     pub blocks: u64,
     /// Roots of the code, 2 to 24.
@@ -200,11 +208,12 @@ impl Verity {
             || !is_hex(root_hash.as_bytes())
             || root_hash.len() % 2 != 0
             || root_hash.len() > 2 * 64
-            || !(salt == b"-" || is_hex(salt))
+            || !(salt == b"-" || is_hex(salt) && salt.len() <= 2 * 256)
         {
             return None;
         }
         let mut verity = Verity {
+            version,
             data_device,
             hash_device,
             data_block_size,
@@ -213,6 +222,7 @@ impl Verity {
             hash_start,
             algorithm,
             root_hash,
+            salt: salt.iter().copied().map(char::from).collect(),
             on_corruption: OnCorruption::Eio,
             fec: None,
         };
@@ -221,7 +231,7 @@ impl Verity {
     }
 
     fn options<'a>(&mut self, mut words: impl Iterator<Item = &'a [u8]>) {
-        let (mut blocks, mut roots) = (None, None);
+        let (mut device, mut start, mut blocks, mut roots) = (None, None, None, None);
         while let Some(word) = words.next() {
             match word {
                 b"ignore_corruption" => self.on_corruption = OnCorruption::Ignore,
@@ -229,15 +239,18 @@ impl Verity {
                 b"panic_on_corruption" => self.on_corruption = OnCorruption::Panic,
                 b"fec_blocks" => blocks = words.next().and_then(decimal),
                 b"fec_roots" => roots = words.next().and_then(decimal),
-                // Their value could be one of the words above.
-                b"use_fec_from_device" | b"fec_start" | b"root_hash_sig_key_desc" => {
+                b"use_fec_from_device" => device = words.next().and_then(device_number),
+                b"fec_start" => start = words.next().and_then(decimal),
+                // Its value could be one of the words above.
+                b"root_hash_sig_key_desc" => {
                     words.next();
                 }
                 _ => {}
             }
         }
-        if let (Some(blocks), Some(roots @ 2..=24)) = (blocks, roots) {
-            self.fec = Some(Fec { blocks, roots });
+        let parity = device.zip(start).zip(blocks.zip(roots));
+        if let Some(((device, start), (blocks, roots @ 2..=24))) = parity {
+            self.fec = Some(Fec { device, start, blocks, roots });
         }
     }
 
@@ -383,7 +396,7 @@ mod tests {
                        use_fec_from_device 7:2 fec_blocks 66 fec_start 0 fec_roots 2";
         let more = verity("4096 4096 64 1", options).unwrap();
         assert_eq!(more.on_corruption, OnCorruption::Ignore);
-        assert_eq!(more.fec, Some(Fec { blocks: 66, roots: 2 }));
+        assert_eq!(more.fec, Some(Fec { device: (7, 2), start: 0, blocks: 66, roots: 2 }));
 
         let dif = Target::parse(
             "integrity",

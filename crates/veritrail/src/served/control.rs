@@ -87,6 +87,9 @@ pub(crate) struct Status {
     pub(crate) pid: u32,
     /// The volume's.
     pub(crate) volume_pid: u32,
+    /// Where the keeper has the files open, whatever their names mean by now.
+    #[serde(default)]
+    pub(crate) files: Option<Descriptors>,
     /// Seconds since 1970.
     pub(crate) opened: u64,
     pub(crate) counts: Option<Counts>,
@@ -96,6 +99,14 @@ pub(crate) struct Status {
     pub(crate) lost_events: u64,
     /// Why the device is not active any more.
     pub(crate) ended: Option<String>,
+}
+
+/// Descriptors of the keeper's process.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Descriptors {
+    pub(crate) data: i32,
+    pub(crate) hash: i32,
+    pub(crate) fec: Option<i32>,
 }
 
 /// The last time that a block was not what was promised.

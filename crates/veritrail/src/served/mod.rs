@@ -27,7 +27,7 @@ mod reports;
 pub(crate) mod volume;
 pub(crate) mod wire;
 
-pub(crate) use control::Status;
+pub(crate) use control::{State, Status};
 pub(crate) use directory::{Claim, Directory, Name};
 pub(crate) use opening::{OnCorruption, Opening, Source};
 pub(crate) use recorder::Recorder;

@@ -1,6 +1,7 @@
 //! What is served, decided before anything is.
 
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,7 @@ use block::verity::{Digest, HashArea, Layout, Params};
 use host::device::Identity;
 use record::write::Body;
 
-use super::control::{State, Status};
+use super::control::{Descriptors, State, Status};
 use super::directory::Name;
 use super::recorder::Files;
 use super::wire::{self, Setup};
@@ -146,6 +147,11 @@ impl Opening {
             trail: text(trail),
             pid: std::process::id(),
             volume_pid,
+            files: Some(Descriptors {
+                data: self.data.file.as_raw_fd(),
+                hash: self.hash.file.as_raw_fd(),
+                fec: self.fec.as_ref().map(|(source, _)| source.file.as_raw_fd()),
+            }),
             opened: clock::now().realtime_ns / 1_000_000_000,
             counts: None,
             last_violation: None,

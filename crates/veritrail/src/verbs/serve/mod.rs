@@ -2,6 +2,7 @@
 
 mod tab;
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -14,6 +15,7 @@ use serde::Serialize;
 use crate::cli;
 use crate::outcome::{Failure, Kind, Outcome};
 use crate::served::Name;
+pub(crate) use tab::bytes;
 use tab::{Entry, Problem, Tab};
 
 /// Where the table is if nothing is said: ours, else systemd's.
@@ -192,22 +194,63 @@ fn check(path: &Path, tab: &Tab, json: bool, out: &mut dyn Write) -> Result<Outc
 
 /// Does what `verity open --foreground` does.
 fn serve(args: &ServeArgs, entry: &Entry, out: &mut dyn Write) -> Result<Outcome, Failure> {
-    let signature = entry.signature.as_deref().map(in_memory).transpose()?;
-    let mut typed: Vec<std::ffi::OsString> =
-        ["verity", "open", "--foreground"].map(Into::into).into();
-    typed.extend(entry.options.iter().map(Into::into));
-    if let Some(file) = &signature {
-        typed.push(format!("--root-hash-signature=/proc/self/fd/{}", file.as_raw_fd()).into());
-    }
+    let mut typed: Vec<OsString> = ["verity", "open", "--foreground"].map(Into::into).into();
     for (option, value) in [("--config", &args.config), ("--run-dir", &args.run_dir)] {
         if let Some(value) = value {
             typed.extend([option.into(), value.into()]);
         }
     }
-    typed.push("--".into());
-    let operands = [&entry.data, &entry.name, &entry.hash, &entry.root_hash];
-    typed.extend(operands.map(Into::into));
+    let Described { args, signature: _held } = Described::by(entry)?;
+    typed.extend(args);
     cli::execute(&typed, out)
+}
+
+/// An image as the arguments of `verity open` have it.
+pub(crate) struct Described {
+    pub(crate) args: Vec<OsString>,
+    /// What one of the arguments names, as long as it is open.
+    signature: Option<OwnedFd>,
+}
+
+impl Described {
+    fn by(entry: &Entry) -> Result<Described, Failure> {
+        let signature = entry.signature.as_deref().map(in_memory).transpose()?;
+        let mut args: Vec<OsString> = entry.options.iter().map(Into::into).collect();
+        if let Some(file) = &signature {
+            args.push(format!("--root-hash-signature=/proc/self/fd/{}", file.as_raw_fd()).into());
+        }
+        args.push("--".into());
+        args.extend([&entry.data, &entry.name, &entry.hash, &entry.root_hash].map(Into::into));
+        Ok(Described { args, signature })
+    }
+}
+
+/// What a table says of a device; none where there is no table, or it does not have the name.
+pub(crate) fn described(name: &Name, tab: Option<&Path>) -> Result<Option<Described>, Failure> {
+    let (path, tab) = match read(tab) {
+        Err(failure) if tab.is_none() && failure.kind == Kind::Environment => return Ok(None),
+        read => read?,
+    };
+    let of_it = |other: Option<&str>| other == Some(name.as_str());
+    if !tab.devices.iter().any(|entry| of_it(Some(&entry.name)))
+        && !tab.problems.iter().any(|problem| of_it(problem.name.as_deref()))
+    {
+        return Ok(None);
+    }
+    Described::by(&find(&tab, name, &path)?).map(Some)
+}
+
+/// The arguments of `verity open` for options as a table has them.
+pub(crate) fn options(text: &str) -> Result<(Vec<String>, Option<OwnedFd>), Failure> {
+    let (mut options, signature) = tab::options(text).map_err(|why| {
+        Failure::new(Kind::Usage, format!("--options: {why}"))
+            .hint("they are those of veritytab(5); `veritrail serve --help` has them")
+    })?;
+    let signature = signature.as_deref().map(in_memory).transpose()?;
+    if let Some(file) = &signature {
+        options.push(format!("--root-hash-signature=/proc/self/fd/{}", file.as_raw_fd()));
+    }
+    Ok((options, signature))
 }
 
 /// A file without a name that holds `bytes`: what takes a path takes it as well.

@@ -214,6 +214,21 @@ fn entry(line: usize, text: &str) -> Result<Entry, Wrong> {
     Ok(entry)
 }
 
+/// Only the options of a line, as `verity open` has them, and a signature that stands in them.
+pub(super) fn options(text: &str) -> Result<(Vec<String>, Option<Vec<u8>>), String> {
+    let mut entry = Entry {
+        line: 0,
+        name: String::new(),
+        data: String::new(),
+        hash: String::new(),
+        root_hash: String::new(),
+        options: Vec::new(),
+        signature: None,
+    };
+    read_options((0, text), &mut entry).map_err(|wrong| wrong.what)?;
+    Ok((entry.options, entry.signature))
+}
+
 fn at((at, text): (usize, &str), why: &str) -> Wrong {
     Wrong::new(at, format!("{} {why}", shown(text)))
 }
@@ -425,7 +440,7 @@ fn yes_or_no(text: &str) -> Option<bool> {
 }
 
 /// A number of bytes, or of 1024 to some power of them.
-fn bytes(text: &str) -> Option<u64> {
+pub(crate) fn bytes(text: &str) -> Option<u64> {
     let power = text.chars().next_back().and_then(|last| "BKMGTPE".find(last));
     let digits = power.map_or(text, |_| &text[..text.len() - 1]);
     let factor = 1024_u64.pow(u32::try_from(power.unwrap_or(0)).ok()?);

@@ -25,12 +25,14 @@ mod verify;
 use std::ffi::OsString;
 use std::io::Write;
 
-use clap::{ArgAction, Args, Subcommand};
+use clap::{ArgAction, Args, FromArgMatches as _, Subcommand};
 
 use crate::cli::Called;
-use crate::outcome::{Failure, Outcome};
+use crate::outcome::{Failure, Kind, Outcome};
+use crate::served::Opening;
 pub(crate) use device::Device;
 use options::Options;
+pub(crate) use report::{Progress, write_json};
 pub(crate) use status::find;
 
 /// Make, check, serve and repair dm-verity images: format, verify, open, close, status, repair,
@@ -72,6 +74,23 @@ enum Verb {
     Cat(cat::CatArgs),
     Sign(sign::SignArgs),
     CheckSignature(check_signature::CheckSignatureArgs),
+}
+
+/// An image as arguments of `verity open` describe it, opened and not served.
+pub(crate) fn describe(open: &[OsString]) -> Result<Opening, Failure> {
+    let program = clap::Command::new("verity").no_binary_name(true);
+    let parsed = VerityArgs::augment_args(program)
+        .try_get_matches_from([&["open".into()], open].concat())
+        .and_then(|mut matches| VerityArgs::from_arg_matches_mut(&mut matches));
+    match parsed {
+        Ok(VerityArgs { verb: Verb::Open(args), options, .. }) => open::describe(&args, &options),
+        Ok(_) => Err(Failure::new(Kind::Usage, "this describes no image")),
+        Err(error) => {
+            let why = error.to_string();
+            let why = why.lines().next().unwrap_or_default().to_owned();
+            Err(Failure::new(Kind::Usage, "this describes no image").because(why))
+        }
+    }
 }
 
 impl VerityArgs {

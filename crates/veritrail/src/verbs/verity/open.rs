@@ -371,6 +371,11 @@ fn assemble(
     })
 }
 
+/// An image as the arguments of `open` describe it, opened and not served.
+pub(super) fn describe(args: &OpenArgs, options: &Options) -> Result<Opening, Failure> {
+    assemble(args, options, OnCorruption::Fail).map_err(|unopened| unopened.failure)
+}
+
 fn source(device: Device) -> Result<Source, Unopened> {
     let (file, path) = device.into_parts();
     match std::path::absolute(&path) {

@@ -121,7 +121,7 @@ impl<'a> Header<'a> {
 }
 
 /// Prints anything serializable as one JSON object.
-pub(super) fn write_json(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
+pub(crate) fn write_json(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer(&mut *out, value)?;
     writeln!(out)
 }
@@ -209,7 +209,7 @@ pub(super) fn total(summary: &Summary, correction: Option<Correction>) -> String
 }
 
 /// A bar with rate and time left, on standard error and only if that is a terminal.
-pub(super) struct Progress {
+pub(crate) struct Progress {
     bar: ProgressBar,
     /// Bytes that one step stands for.
     unit: u64,
@@ -223,7 +223,7 @@ impl Progress {
     }
 
     /// For so many bytes.
-    pub(super) fn of_bytes(bytes: u64) -> Progress {
+    pub(crate) fn of_bytes(bytes: u64) -> Progress {
         Progress { bar: Progress::bar(bytes), unit: 1 }
     }
 
@@ -243,7 +243,7 @@ impl Progress {
     }
 
     /// So many blocks, or bytes, are done.
-    pub(super) fn set(&self, done: u64) {
+    pub(crate) fn set(&self, done: u64) {
         self.bar.set_position(done * self.unit);
     }
 
@@ -252,7 +252,7 @@ impl Progress {
         self.bar.suspend(print)
     }
 
-    pub(super) fn finish(&self) {
+    pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
     }
 }

@@ -5,9 +5,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 use jiff::Timestamp;
+use serde::Serialize;
 
 use super::report::write_json;
 use crate::outcome::{Failure, Kind, Outcome};
+use crate::scrub::report::Report;
+use crate::scrub::store::Key;
 use crate::served::control::{self, Answer, Question, State};
 use crate::served::{Directory, Name, Status};
 
@@ -33,6 +36,17 @@ pub(crate) struct StatusArgs {
     /// Look below this directory instead of /run/veritrail (not in veritysetup)
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
+    /// Look for the last check here instead of in /var/lib/veritrail/scrub (not in veritysetup)
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+/// A device, and what the last check of all of it found.
+#[derive(Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    status: &'a Status,
+    last_check: Option<Report>,
 }
 
 pub(super) fn run(args: &StatusArgs, out: &mut dyn Write) -> Result<Outcome, Failure> {
@@ -48,7 +62,15 @@ pub(super) fn run(args: &StatusArgs, out: &mut dyn Write) -> Result<Outcome, Fai
                 if status.state == State::Dead {
                     outcome = Outcome::Absent;
                 }
-                if args.json { write_json(out, &status)? } else { write(out, &status)? }
+                let last_check =
+                    Report::find(args.state_dir.as_deref(), &Key::served(&status.path));
+                if args.json {
+                    write_json(out, &Told { status: &status, last_check })?;
+                } else {
+                    write(out, &status)?;
+                    let line = last_check.map_or_else(|| "never".into(), |report| report.line());
+                    writeln!(out, "  last check:  {line}")?;
+                }
             }
             None => {
                 outcome = Outcome::Absent;
