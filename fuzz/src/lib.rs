@@ -18,8 +18,10 @@ use host::audit::{self, Features, ReplyBody, replies};
 use host::dm::answer;
 use host::mountinfo::{MountEntry, entries};
 use host::process::{Stat, Status};
+use policy::audit::{Change, Context, Rule};
 use record::interpret::{EventContext, Interpreter, Numeric, Reading};
 use record::stored::{Origin, Restorer, Source, push_stored, split_end};
+use record::tables::syscall::Machine;
 use record::units::{DataBlock, HashBlock};
 use record::write::{LONGEST_LINE, LONGEST_TAIL, Tail, push_record};
 use record::{Assembler, EventId, Line, Patience, RecordType};
@@ -45,6 +47,7 @@ pub const ALL: &[Target] = &[
     ("mountinfo", mountinfo),
     ("process", process),
     ("netlink", netlink),
+    ("rule", rule),
     ("device_mapper", device_mapper),
     ("signature", signature),
     ("certificate", certificate),
@@ -336,6 +339,45 @@ pub fn device_mapper(bytes: &[u8]) {
     assert!(targets.iter().all(|target| !target.params.contains(&0)));
     assert!(answer::versions(bytes).unwrap_or_default().len() <= bytes.len() / 16);
     assert!(answer::dependencies(bytes).unwrap_or_default().len() <= bytes.len() / 8);
+}
+
+/// An audit rule in auditctl's words or as the kernel lists it: what is one, is the same one in the
+/// other form, and what is none is said within the text.
+pub fn rule(bytes: &[u8]) {
+    if let Ok(rule) = Rule::from_wire(bytes) {
+        let wire = rule.to_wire();
+        assert!(wire.len() <= bytes.len());
+        assert_eq!(Rule::from_wire(&wire).as_ref(), Ok(&rule));
+        assert!(rule.to_text(Machine::X86_64).starts_with('-'));
+    }
+    let Ok(text) = str::from_utf8(bytes) else { return };
+    match Change::parse(text, &Anywhere) {
+        Ok(change) => {
+            let rule = change.rule();
+            assert_eq!(Rule::from_wire(&rule.to_wire()).as_ref(), Ok(rule));
+            let again = Change::parse(&rule.to_text(Machine::X86_64), &Anywhere);
+            assert_eq!(again.as_ref().map(Change::rule), Ok(rule));
+        }
+        Err(error) => assert!(text.get(error.span).is_some()),
+    }
+}
+
+/// A machine on which every name is somebody.
+struct Anywhere;
+
+impl Context for Anywhere {
+    fn machine(&self) -> Machine {
+        Machine::X86_64
+    }
+    fn uid(&self, name: &str) -> Option<u32> {
+        u32::try_from(name.len()).ok()
+    }
+    fn gid(&self, name: &str) -> Option<u32> {
+        self.uid(name)
+    }
+    fn is_directory(&self, path: &[u8]) -> bool {
+        path.len().is_multiple_of(2)
+    }
 }
 
 /// A signature that the golden certificates vouch for is one of the golden contents, signed by one of

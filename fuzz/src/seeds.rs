@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use block::verity::{BlockSize, HashName, HashType, Params, Salt, Superblock};
+use policy::audit::Change;
 use record::units::LeafIndex;
 use signature::{Certificate, Keyring, Message};
 use trail::door::{Frame, pack};
@@ -48,6 +49,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "scrub" => SCRUBS.iter().map(|text| text.to_vec()).collect(),
         "process" => vec![STAT.to_vec(), STATUS.to_vec()],
         "netlink" => answers(),
+        "rule" => rules(),
         "device_mapper" => device_mapper_answers(),
         "signature" => SIGNATURES.iter().map(|bytes| bytes.to_vec()).collect(),
         "certificate" => CERTIFICATES
@@ -315,6 +317,21 @@ const STAT: &[u8] =
 
 const STATUS: &[u8] = b"Name:\tcat\\nUid:\nUmask:\t0022\nState:\tS (sleeping)\nTgid:\t1205\nNgid:\t0\n\
 Pid:\t1206\nPPid:\t1204\nTracerPid:\t0\nUid:\t0\t1000\t0\t1000\nGid:\t0\t100\t0\t100\nGroups:\t0 \n";
+
+/// A rule of each kind in auditctl's words, and as the kernel takes it.
+fn rules() -> Vec<Vec<u8>> {
+    let lines = [
+        "-a always,exit -F arch=b64 -S openat,59 -F auid>=1000 -F auid!=unset -F exit=-EACCES -k k",
+        "-w /etc/passwd -p wa -k one -k two",
+        "-a never,exclude -F msgtype=PROCTITLE",
+        "-A always,exit -S all -F a1&=0x10 -C uid!=euid -F filetype=dir -F perm=rw",
+        r"-a always,exit -F dir=/a\ b\x0a -F exe!=/bin/true",
+        "-a never,filesystem -F fstype=tracefs",
+    ];
+    let parsed = lines.iter().filter_map(|line| Change::parse(line, &crate::Anywhere).ok());
+    let wire = parsed.map(|change| change.rule().to_wire());
+    wire.chain(lines.iter().map(|line| line.as_bytes().to_vec())).collect()
+}
 
 /// An acknowledgement, a status, two rules and the end of their list, as Linux 6.18 on x86-64
 /// sends them; alone and in one datagram.
