@@ -64,8 +64,7 @@ impl Devices {
                 self.outputs.push_back(Output::Explain { about: About::Own(ticket), subject });
             }
             Said::Suppressed { lines, module } => {
-                let word = module.map_or("", Module::word);
-                if self.auditing == Some(true) && self.audited.get(word) == Some(&true) {
+                if module.is_some_and(|module| self.is_audited(module)) {
                     self.counters.spared_lines += lines;
                 } else {
                     let what = "the kernel limits the rate of its lines";
@@ -75,6 +74,14 @@ impl Devices {
             // The machine goes down: what could be written now is what pstore keeps.
             Said::Down { .. } => {}
         }
+    }
+
+    /// Whether every violation on a device of this module gets an audit record.
+    fn is_audited(&self, module: Module) -> bool {
+        let mut devices = self.inventory.current().filter(|device| device.module() == Some(module));
+        self.auditing == Some(true)
+            && self.audited.get(module.word()) == Some(&true)
+            && devices.all(Device::audits)
     }
 
     fn only_integrity(&self) -> Option<DeviceNumber> {

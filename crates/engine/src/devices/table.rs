@@ -444,6 +444,15 @@ mod tests {
         assert_eq!(covers(2), Some(0..128));
         assert_eq!(covers(4), Some(256..300));
         assert_eq!(covers(5), None);
+        // The golden image of three levels, by what the kernel said of its hash block 7.
+        let root = "9580272a638395a0".repeat(8);
+        let params = format!("1 7:1 7:0 1024 512 256 1 sha512 {root} 5a");
+        let Some(Target::Verity(golden)) = Target::parse("verity", params.as_bytes()) else {
+            panic!("no table")
+        };
+        assert_eq!(golden.covers(HashBlock(7)), Some(8..16));
+        assert_eq!(golden.covers(HashBlock(5)), Some(192..256));
+        assert_eq!(golden.covers(HashBlock(38)), None);
     }
 
     #[test]

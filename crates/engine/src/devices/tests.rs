@@ -706,6 +706,12 @@ fn losses_are_told_with_their_number() {
     machine.pass(2_000);
     assert_eq!(machine.said().len(), 2);
     assert_eq!(machine.devices.counters().spared_lines, 90);
+    // But of a device whose mode has no records.
+    machine.snapshot.push(verity(1, "lax", "1 ignore_corruption"));
+    machine.look();
+    machine.kmsg("verity_handle_err: 90 callbacks suppressed");
+    machine.pass(2_000);
+    assert_eq!(machine.said().len(), 1);
 }
 
 #[test]
@@ -821,6 +827,58 @@ fn more_devices_than_are_watched() {
         ["own engine certain: VT_GAP source=status reason='more mapped devices than are watched' \
           lost=904 count=exact"]
     );
+}
+
+#[test]
+fn the_words_of_stock_kernels_are_understood() {
+    let read = |captured: &'static [u8]| {
+        let mut words = Vec::new();
+        for raw in captured.split(|byte| *byte == b'\n').filter(|raw| !raw.is_empty()) {
+            let record = kernel_log::Record::parse(raw).unwrap();
+            if let Some(said) = Said::parse(&record.text) {
+                assert!(record.is_kernels());
+                words.push(format!("{said:?}"));
+            } else if record.text.starts_with(b"audit: ") {
+                let event = DmEvent::read(&[Line::parse(&record.text).unwrap()]);
+                assert_eq!((event.unknown, event.found.len() + event.controlled.len()), (0, 1));
+                words.extend(event.found.iter().map(|found| format!("{:?}", found.op)));
+            }
+        }
+        words
+    };
+    let verity = [
+        "Mismatch { data_device: (7, 0), block: Data(10) }",
+        "Limit { data_device: (7, 0) }",
+        "Mismatch { data_device: (7, 3), block: Hash(1) }",
+        "Corrected { data_device: (7, 6), codeword: 0, errors: 8 }",
+    ];
+    let sector = "Sector { op: IntegrityChecksum, device: Dm(0), sector: 4560 }";
+    let (old, new) = (
+        include_bytes!("../../../../tests/golden/kernel/kmsg-6.1.txt"),
+        include_bytes!("../../../../tests/golden/kernel/kmsg-6.12.txt"),
+    );
+    let mut words = read(old);
+    words.retain(|word| !word.starts_with("Suppressed"));
+    let [data, limit, hash, corrected] = verity;
+    assert_eq!(words, [data, limit, hash, corrected, sector, "IntegrityChecksum"]);
+    let mut words = read(new);
+    words.retain(|word| !word.starts_with("Suppressed"));
+    assert_eq!(
+        words,
+        [
+            data,
+            "VerifyData",
+            limit,
+            "MaxCorruptedErrors",
+            hash,
+            "VerifyMetadata",
+            corrected,
+            sector,
+            "IntegrityChecksum"
+        ]
+    );
+    // The limit of the log's rate was met on both.
+    assert!(read(old).len() > 6 && read(new).len() > 9);
 }
 
 proptest! {
