@@ -98,11 +98,15 @@ impl Session {
     /// # Errors
     /// Where the connection failed otherwise.
     pub fn wait(self) -> io::Result<()> {
-        match self.running.join() {
-            // What a thread that was taking a request just then is told instead of ENODEV.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => Ok(()),
-            ended => ended,
-        }
+        wait(self.running)
+    }
+}
+
+pub(crate) fn wait(running: fuser::BackgroundSession) -> io::Result<()> {
+    match running.join() {
+        // What a thread that was taking a request just then is told instead of ENODEV.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => Ok(()),
+        ended => ended,
     }
 }
 
@@ -190,7 +194,7 @@ impl<C: Content> ServedFile<C> {
     }
 }
 
-fn fuser_errno(errno: Errno) -> fuser::Errno {
+pub(crate) fn fuser_errno(errno: Errno) -> fuser::Errno {
     fuser::Errno::from_i32(errno.raw_os_error())
 }
 

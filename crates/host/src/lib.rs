@@ -15,6 +15,7 @@ pub mod extents;
 pub mod fuse;
 #[allow(unsafe_code, reason = "ioctl(2)")]
 mod ioctl;
+pub mod fuse_tree;
 pub mod kmsg;
 pub mod mount;
 pub mod mount_namespaces;

@@ -1,7 +1,7 @@
-//! Mounts: a FUSE connection on a regular file, its end, and file-backed EROFS.
+//! Mounts: a FUSE connection on a file or a directory, its end, and file-backed EROFS.
 //!
 //! The mount point of a served device is a *file*, and the root of its file system is that same
-//! file: the device's path is the mount point itself.
+//! file: the device's path is the mount point itself. A tree is mounted on a directory.
 //!
 //! Root mounts by mount(2); everyone else by `fusermount3`, which opens `/dev/fuse`, mounts, and
 //! hands the connection back over a socket. (`fusermount3` opens `/dev/fuse` with its caller's
@@ -75,6 +75,9 @@ pub enum MountError {
     /// The mount point is not a regular file.
     #[error("{}: a device is mounted on a regular file, and this is none", .0.display())]
     NotAFile(PathBuf),
+    /// The mount point is not a directory.
+    #[error("{}: a tree is mounted on a directory, and this is none", .0.display())]
+    NotADirectory(PathBuf),
     /// Something is mounted there.
     #[error("{}: already mounted", .0.display())]
     AlreadyMounted(PathBuf),
@@ -130,6 +133,7 @@ impl MountError {
     pub fn remedy(&self) -> Option<&'static str> {
         match self {
             Self::NotAFile(_) => Some("make an empty file there"),
+            Self::NotADirectory(_) => Some("make an empty directory there"),
             Self::AlreadyMounted(_) => {
                 Some("close the device that is mounted there, or unmount it")
             }
@@ -183,27 +187,50 @@ impl MountError {
 /// [`MountError::NotAFile`], [`MountError::AlreadyMounted`]; where the environment lacks
 /// something, [`MountError::NoFuse`], [`MountError::NoFusermount`], [`MountError::Fusermount`].
 pub fn attach(point: &Path, options: Options) -> Result<OwnedFd, MountError> {
+    attach_on(Point::File, point, options)
+}
+
+/// The same on the directory `point`, for [`crate::fuse_tree::serve`].
+///
+/// # Errors
+/// As [`attach`], with [`MountError::NotADirectory`] for a mount point that is none.
+pub fn attach_tree(point: &Path, options: Options) -> Result<OwnedFd, MountError> {
+    attach_on(Point::Directory, point, options)
+}
+
+/// What is mounted on, and so what the root of the file system is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Point {
+    File,
+    Directory,
+}
+
+fn attach_on(on: Point, point: &Path, options: Options) -> Result<OwnedFd, MountError> {
     // A dead mount does not even answer fstat, so this comes first.
     if is_mounted(point).map_err(|error| MountError::io("mountinfo", point, error))? {
         return Err(MountError::AlreadyMounted(point.to_owned()));
     }
-    let error = match attach_directly(point, options) {
+    let error = match attach_directly(on, point, options) {
         Err(error) if error.is_refusal() => error,
         result => return result,
     };
-    match attach_by_helper(point, options) {
+    match attach_by_helper(on, point, options) {
         // Root in a container, who needs no helper but a right that he has not.
         Err(MountError::NoFusermount) if rustix::process::geteuid().is_root() => Err(error),
         result => result,
     }
 }
 
-fn attach_directly(point: &Path, options: Options) -> Result<OwnedFd, MountError> {
-    let file = open_point(point)?;
+fn attach_directly(on: Point, point: &Path, options: Options) -> Result<OwnedFd, MountError> {
+    let file = open_point(on, point)?;
+    let root = match on {
+        Point::File => 0o100_000,
+        Point::Directory => 0o040_000,
+    };
     let connection = rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| MountError::NoFuse(errno.into()))?;
     let mut data = format!(
-        "fd={},rootmode=100000,user_id={},group_id={},default_permissions,max_read={}",
+        "fd={},rootmode={root:o},user_id={},group_id={},default_permissions,max_read={}",
         connection.as_raw_fd(),
         rustix::process::getuid().as_raw(),
         rustix::process::getgid().as_raw(),
@@ -228,16 +255,18 @@ fn attach_directly(point: &Path, options: Options) -> Result<OwnedFd, MountError
     Ok(connection)
 }
 
-/// The mount point, which has to be a regular file and no link to one.
-fn open_point(point: &Path) -> Result<OwnedFd, MountError> {
+/// The mount point, which has to be what is mounted on it and no link to one.
+fn open_point(on: Point, point: &Path) -> Result<OwnedFd, MountError> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::open(point, flags, Mode::empty())
         .map_err(|errno| MountError::io("open", point, errno))?;
     let stat = rustix::fs::fstat(&file).map_err(|errno| MountError::io("stat", point, errno))?;
-    if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
-        return Err(MountError::NotAFile(point.to_owned()));
+    match (on, rustix::fs::FileType::from_raw_mode(stat.st_mode)) {
+        (Point::File, rustix::fs::FileType::RegularFile)
+        | (Point::Directory, rustix::fs::FileType::Directory) => Ok(file),
+        (Point::File, _) => Err(MountError::NotAFile(point.to_owned())),
+        (Point::Directory, _) => Err(MountError::NotADirectory(point.to_owned())),
     }
-    Ok(file)
 }
 
 fn by_descriptor(file: &OwnedFd) -> String {
@@ -246,8 +275,12 @@ fn by_descriptor(file: &OwnedFd) -> String {
 
 /// `fusermount3 -o OPTIONS -- POINT`, with a socket as its standard input that it is told of in
 /// `_FUSE_COMMFD`; the connection comes back as that socket's only message.
-fn attach_by_helper(point: &Path, options: Options) -> Result<OwnedFd, MountError> {
-    let _checked = open_point(point)?;
+fn attach_by_helper(
+    on: Point,
+    point: &Path,
+    options: Options,
+) -> Result<OwnedFd, MountError> {
+    let _checked = open_point(on, point)?;
     let failed = |call| move |error: io::Error| MountError::io(call, point, error);
     let (ours, theirs) = Channel::stream_pair().map_err(failed("socketpair"))?;
     let mut words = format!("ro,nosuid,nodev,default_permissions,max_read={}", options.max_read);

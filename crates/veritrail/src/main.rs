@@ -5,9 +5,11 @@ mod clock;
 mod config;
 mod detached;
 mod json;
+mod json_line;
 mod outcome;
 mod place;
 mod scrub;
+mod run_dir;
 mod served;
 mod verbs;
 

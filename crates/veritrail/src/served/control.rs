@@ -1,20 +1,14 @@
 //! What a keeper is asked, at its socket: one JSON line each way.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use rustix::net::sockopt::socket_peercred;
 use serde::{Deserialize, Serialize};
 
 use super::directory::{Directory, Name};
 use super::wire::Counts;
-
-/// The longest question or answer, in bytes: nine paths of 4096 bytes, each byte written as six.
-pub(super) const LONGEST: u64 = 256 << 10;
-
-/// How long a question may take to arrive, and an answer to be taken.
-const PROMPT: Duration = Duration::from_secs(2);
+use crate::json_line::{self, LONGEST, PROMPT, hear, say};
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,7 +165,7 @@ fn put(stream: &UnixStream, question: Question) -> io::Result<Answer> {
         _ => Duration::from_secs(10),
     }))?;
     say(stream, &question)?;
-    let answer = hear(stream).map_err(|error| match error.kind() {
+    let answer = hear(stream, LONGEST).map_err(|error| match error.kind() {
         // What the system says to a time-out tells nobody anything.
         io::ErrorKind::WouldBlock => io::Error::new(
             io::ErrorKind::TimedOut,
@@ -188,27 +182,5 @@ fn put(stream: &UnixStream, question: Question) -> io::Result<Answer> {
 
 /// Takes a question, with the process that asks.
 pub(super) fn listen(stream: &UnixStream) -> io::Result<(Question, u32)> {
-    stream.set_read_timeout(Some(PROMPT))?;
-    stream.set_write_timeout(Some(PROMPT))?;
-    let peer = socket_peercred(stream)?;
-    let me = rustix::process::geteuid();
-    if peer.uid != me && !peer.uid.is_root() {
-        return Err(io::ErrorKind::PermissionDenied.into());
-    }
-    Ok((hear(stream)?, peer.pid.as_raw_nonzero().get().unsigned_abs()))
-}
-
-pub(super) fn say(mut stream: &UnixStream, what: &impl Serialize) -> io::Result<()> {
-    let mut line = serde_json::to_vec(what)?;
-    line.push(b'\n');
-    stream.write_all(&line)
-}
-
-fn hear<T: for<'de> Deserialize<'de>>(stream: &UnixStream) -> io::Result<T> {
-    let mut line = Vec::new();
-    BufReader::new(stream).take(LONGEST).read_until(b'\n', &mut line)?;
-    if line.is_empty() {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(serde_json::from_slice(&line)?)
+    json_line::listen(stream)
 }

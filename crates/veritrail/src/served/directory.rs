@@ -11,16 +11,17 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::{FlockOperation, flock};
 
 use super::control::{self, Answer, Question, State, Status};
+use crate::json_line::LONGEST;
 use crate::outcome::{Failure, Kind};
+use crate::run_dir::{self, cannot, near, nofollow, only_ours};
 
 const STATUS: &str = "status.json";
 const NEXT_STATUS: &str = "status.json.new";
@@ -60,11 +61,7 @@ impl Directory {
     /// `devices` below the directory given; else below /run/veritrail for root, and for others
     /// below $XDG_RUNTIME_DIR/veritrail or, without one, /tmp/veritrail-UID.
     pub(crate) fn locate(given: Option<&Path>) -> Result<Directory, Failure> {
-        let base = match given {
-            Some(dir) => std::path::absolute(dir).map_err(|error| cannot("find", dir, error))?,
-            None => default_base(),
-        };
-        let directory = Directory(base.join("devices"));
+        let directory = Directory(run_dir::locate(given)?.join("devices"));
         // What stands in it is believed and acted upon, by `status` and `close` too.
         directory.levels().into_iter().try_for_each(only_ours)?;
         Ok(directory)
@@ -179,11 +176,7 @@ impl Directory {
 
     /// Makes the directory, and refuses one that somebody else could play with.
     fn make(&self) -> Result<(), Failure> {
-        self.levels().into_iter().try_for_each(|dir| {
-            let made = DirBuilder::new().recursive(true).mode(0o755).create(dir);
-            made.map_err(|error| cannot("make", dir, error).hint("--run-dir names another"))?;
-            only_ours(dir)
-        })
+        self.levels().into_iter().try_for_each(|dir| run_dir::make(dir, 0o755))
     }
 
     /// Connects to the keeper of `name`; none if there is none.
@@ -206,7 +199,7 @@ impl Directory {
         let path = self.state(name).join(STATUS);
         let file = OpenOptions::new().read(true).custom_flags(nofollow()).open(path);
         let mut text = Vec::new();
-        file.ok()?.take(control::LONGEST).read_to_end(&mut text).ok()?;
+        file.ok()?.take(LONGEST).read_to_end(&mut text).ok()?;
         Status::parse(&text)
     }
 }
@@ -216,31 +209,6 @@ fn taken(name: &Name) -> Failure {
     Failure::new(Kind::Usage, format!("Device {name} already exists."))
         .because(io::Error::new(io::ErrorKind::AlreadyExists, "a server has this name"))
         .hint(format!("`veritrail verity close {name}` ends it"))
-}
-
-/// Refuses a directory that somebody else could change; one that is not there is nobody's.
-fn only_ours(dir: &Path) -> Result<(), Failure> {
-    let found = match fs::symlink_metadata(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        found => found.map_err(|error| cannot("look at", dir, error))?,
-    };
-    let me = rustix::process::geteuid().as_raw();
-    if found.is_dir() && [me, 0].contains(&found.uid()) && found.mode() & 0o022 == 0 {
-        return Ok(());
-    }
-    let what = format!("{} is not a directory that only you can change", dir.display());
-    Err(Failure::new(Kind::Environment, what)
-        .hint("take the rights of others away (chmod go-w), or name another: --run-dir"))
-}
-
-fn default_base() -> PathBuf {
-    if rustix::process::geteuid().is_root() {
-        return PathBuf::from("/run/veritrail");
-    }
-    match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute()) {
-        Some(dir) => dir.join("veritrail"),
-        None => PathBuf::from(format!("/tmp/veritrail-{}", rustix::process::geteuid().as_raw())),
-    }
 }
 
 /// The right to a name, as long as this process lives. Dropped, it leaves nothing behind.
@@ -332,25 +300,6 @@ impl Claim {
         }
         fs::remove_dir(&self.state).map_err(|error| cannot("remove", &self.state, error))
     }
-}
-
-/// Does `work` with a path of `dir` that is short enough for a socket's address (108 bytes).
-fn near<T>(dir: &Path, work: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
-    const LONGEST: usize = 107 - "/control".len();
-    if dir.as_os_str().len() <= LONGEST {
-        return work(dir);
-    }
-    let held = File::open(dir)?;
-    work(&PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd())))
-}
-
-/// Neither to another place nor, at a FIFO, for ever.
-fn nofollow() -> i32 {
-    i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or(0)
-}
-
-fn cannot(what: &str, path: &Path, error: io::Error) -> Failure {
-    Failure::new(Kind::Io, format!("cannot {what} {}", path.display())).because(error)
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use super::opening::Opening;
 use super::recorder::Recorder;
 use super::reports::note_reports;
 use super::wire::{self, Counted, Counts, Nonsense, Started};
+use crate::json_line;
 use crate::outcome::{Failure, Kind};
 
 /// Why a device is not served any more.
@@ -314,7 +315,7 @@ fn answer_all(listener: &UnixListener, shared: &Shared, event: &Sender<Event>) {
 
 fn answer(stream: &UnixStream, answer: &Answer) {
     // Whoever asked may have gone.
-    let _ = control::say(stream, answer);
+    let _ = json_line::say(stream, answer);
 }
 
 /// How often to look whether the last user of a device has gone.

@@ -1,0 +1,380 @@
+//! A read-only tree of small files and links, served over a FUSE connection.
+//!
+//! This end knows inodes and replies; names, contents and errors are the [`Tree`]'s. Nothing is
+//! cached by the kernel: what the tree says may change at any time. A file is read as it was when
+//! it was opened, so that nobody gets half of one state and half of another.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use fuser::{
+    Config, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, LockOwner,
+    OpenAccMode, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry,
+    ReplyOpen, Request, SessionACL,
+};
+
+use crate::fuse::{Errno, fuser_errno};
+
+/// What stands at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Others below it, see [`Tree::list`].
+    Directory,
+    /// A symbolic link to there.
+    Link(PathBuf),
+    /// A file with these bytes.
+    File(Vec<u8>),
+}
+
+/// What a name stands for, as a listing tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// See [`Entry::Directory`].
+    Directory,
+    /// See [`Entry::Link`].
+    Link,
+    /// See [`Entry::File`].
+    File,
+}
+
+/// Names and contents. Paths are relative to the root, which is the empty one; they hold neither
+/// `.` nor `..`. Called by several threads at once.
+pub trait Tree: Send + Sync + 'static {
+    /// What stands at `path` now.
+    ///
+    /// # Errors
+    /// What the caller's call shall fail with, ENOENT where there is nothing.
+    fn look(&self, path: &Path) -> Result<Entry, Errno>;
+
+    /// The names in the directory `path`, each once.
+    ///
+    /// # Errors
+    /// As [`Tree::look`].
+    fn list(&self, path: &Path) -> Result<Vec<(OsString, Kind)>, Errno>;
+}
+
+/// A tree that is being served.
+#[derive(Debug)]
+pub struct Session(fuser::BackgroundSession);
+
+impl Session {
+    /// Returns when the connection has ended, see [`crate::fuse::Session::wait`].
+    ///
+    /// # Errors
+    /// Where the connection failed otherwise.
+    pub fn wait(self) -> io::Result<()> {
+        crate::fuse::wait(self.0)
+    }
+}
+
+/// Serves `tree` over the connection of [`crate::mount::attach_tree`], with directories of mode
+/// 0500 and files of mode 0400 that belong to whoever calls this.
+///
+/// # Errors
+/// As [`crate::fuse::serve`].
+pub fn serve(connection: OwnedFd, tree: impl Tree) -> io::Result<Session> {
+    let mut config = Config::default();
+    config.n_threads = Some(THREADS);
+    config.clone_fd = false;
+    config.acl = SessionACL::All;
+    let served = ServedTree {
+        tree,
+        owner: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
+        inodes: Mutex::new(Inodes::default()),
+        handles: Mutex::new(Handles::default()),
+    };
+    let session = fuser::Session::from_fd(served, connection, SessionACL::All, config)?;
+    Ok(Session(session.spawn()?))
+}
+
+/// One for whoever lists, one for whoever reads.
+const THREADS: usize = 2;
+
+/// Open files and directories at once; their contents are held in memory.
+const MOST_HANDLES: usize = 1024;
+
+/// What libfuse says for an inode that nobody has looked up.
+const UNKNOWN: u64 = 0xffff_ffff;
+
+/// Everything is asked for anew.
+const NOW: Duration = Duration::ZERO;
+
+struct ServedTree<T> {
+    tree: T,
+    owner: (u32, u32),
+    inodes: Mutex<Inodes>,
+    handles: Mutex<Handles>,
+}
+
+/// The numbers by which the kernel knows paths, as long as it remembers them.
+#[derive(Debug, Default)]
+struct Inodes {
+    paths: HashMap<u64, (PathBuf, u64)>,
+    numbers: HashMap<PathBuf, u64>,
+    last: u64,
+}
+
+impl Inodes {
+    fn path(&self, number: u64) -> Option<PathBuf> {
+        if number == INodeNo::ROOT.0 {
+            return Some(PathBuf::new());
+        }
+        self.paths.get(&number).map(|(path, _)| path.clone())
+    }
+
+    /// The number of `path`, which the kernel is told once more.
+    fn number(&mut self, path: PathBuf) -> u64 {
+        if let Some(number) = self.numbers.get(&path) {
+            if let Some((_, told)) = self.paths.get_mut(number) {
+                *told += 1;
+            }
+            return *number;
+        }
+        self.last = self.last.max(INodeNo::ROOT.0) + 1;
+        self.numbers.insert(path.clone(), self.last);
+        self.paths.insert(self.last, (path, 1));
+        self.last
+    }
+
+    fn forget(&mut self, number: u64, less: u64) {
+        let Some((path, told)) = self.paths.get_mut(&number) else { return };
+        *told = told.saturating_sub(less);
+        if *told == 0 {
+            self.numbers.remove(path);
+            self.paths.remove(&number);
+        }
+    }
+}
+
+/// What is open, as it was then.
+#[derive(Debug, Default)]
+struct Handles {
+    open: HashMap<u64, Handle>,
+    last: u64,
+}
+
+#[derive(Debug)]
+enum Handle {
+    File(Vec<u8>),
+    Directory(Vec<(OsString, FileType)>),
+}
+
+impl Handles {
+    fn add(&mut self, handle: Handle) -> Result<FileHandle, Errno> {
+        if self.open.len() >= MOST_HANDLES {
+            return Err(Errno::NFILE);
+        }
+        self.last += 1;
+        self.open.insert(self.last, handle);
+        Ok(FileHandle(self.last))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<T: Tree> ServedTree<T> {
+    fn path(&self, inode: INodeNo) -> Result<PathBuf, Errno> {
+        lock(&self.inodes).path(inode.0).ok_or(Errno::STALE)
+    }
+
+    fn look(&self, inode: INodeNo) -> Result<Entry, Errno> {
+        self.tree.look(&self.path(inode)?)
+    }
+
+    fn stat(&self, inode: u64, entry: &Entry) -> FileAttr {
+        let (kind, perm, length) = match entry {
+            Entry::Directory => (FileType::Directory, 0o500, 0),
+            Entry::Link(to) => (FileType::Symlink, 0o777, to.as_os_str().len()),
+            Entry::File(bytes) => (FileType::RegularFile, 0o400, bytes.len()),
+        };
+        let size = length as u64;
+        let time = SystemTime::UNIX_EPOCH;
+        FileAttr {
+            ino: INodeNo(inode),
+            size,
+            blocks: size.div_ceil(512),
+            atime: time,
+            mtime: time,
+            ctime: time,
+            crtime: time,
+            kind,
+            perm,
+            nlink: 1,
+            uid: self.owner.0,
+            gid: self.owner.1,
+            rdev: 0,
+            blksize: 4096,
+            flags: 0,
+        }
+    }
+
+    fn find(&self, parent: INodeNo, name: &OsStr) -> Result<FileAttr, Errno> {
+        let path = self.path(parent)?.join(name);
+        let entry = self.tree.look(&path)?;
+        let number = lock(&self.inodes).number(path);
+        Ok(self.stat(number, &entry))
+    }
+
+    fn open_file(&self, inode: INodeNo) -> Result<FileHandle, Errno> {
+        match self.look(inode)? {
+            Entry::File(bytes) => lock(&self.handles).add(Handle::File(bytes)),
+            Entry::Directory => Err(Errno::ISDIR),
+            Entry::Link(_) => Err(Errno::LOOP),
+        }
+    }
+
+    fn open_directory(&self, inode: INodeNo) -> Result<FileHandle, Errno> {
+        let file_type = |kind| match kind {
+            Kind::Directory => FileType::Directory,
+            Kind::Link => FileType::Symlink,
+            Kind::File => FileType::RegularFile,
+        };
+        let dots = [".", ".."].map(|dots| (dots.into(), FileType::Directory));
+        let names = self.tree.list(&self.path(inode)?)?;
+        let names = names.into_iter().map(|(name, kind)| (name, file_type(kind)));
+        lock(&self.handles).add(Handle::Directory(dots.into_iter().chain(names).collect()))
+    }
+}
+
+impl<T: Tree> Filesystem for ServedTree<T> {
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        match self.find(parent, name) {
+            Ok(stat) => reply.entry(&NOW, &stat, Generation(0)),
+            Err(errno) => reply.error(fuser_errno(errno)),
+        }
+    }
+
+    fn forget(&self, _: &Request, inode: INodeNo, lookups: u64) {
+        lock(&self.inodes).forget(inode.0, lookups);
+    }
+
+    fn getattr(&self, _: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        match self.look(inode) {
+            Ok(entry) => reply.attr(&NOW, &self.stat(inode.0, &entry)),
+            Err(errno) => reply.error(fuser_errno(errno)),
+        }
+    }
+
+    fn readlink(&self, _: &Request, inode: INodeNo, reply: ReplyData) {
+        match self.look(inode) {
+            Ok(Entry::Link(to)) => reply.data(to.as_os_str().as_encoded_bytes()),
+            Ok(_) => reply.error(fuser::Errno::EINVAL),
+            Err(errno) => reply.error(fuser_errno(errno)),
+        }
+    }
+
+    fn open(&self, _: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if flags.acc_mode() != OpenAccMode::O_RDONLY {
+            return reply.error(fuser::Errno::EROFS);
+        }
+        match self.open_file(inode) {
+            // Past the page cache: the length that a stat said may be another's by now.
+            Ok(handle) => reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO),
+            Err(errno) => reply.error(fuser_errno(errno)),
+        }
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let handles = lock(&self.handles);
+        let Some(Handle::File(bytes)) = handles.open.get(&handle.0) else {
+            return reply.error(fuser::Errno::EBADF);
+        };
+        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        let end = from.saturating_add(size).min(bytes.len());
+        reply.data(bytes.get(from..end).unwrap_or_default());
+    }
+
+    fn release(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        _: bool,
+        reply: ReplyEmpty,
+    ) {
+        lock(&self.handles).open.remove(&handle.0);
+        reply.ok();
+    }
+
+    fn opendir(&self, _: &Request, inode: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        match self.open_directory(inode) {
+            Ok(handle) => reply.opened(handle, FopenFlags::empty()),
+            Err(errno) => reply.error(fuser_errno(errno)),
+        }
+    }
+
+    fn readdir(
+        &self,
+        _: &Request,
+        inode: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        let handles = lock(&self.handles);
+        let Some(Handle::Directory(names)) = handles.open.get(&handle.0) else {
+            return reply.error(fuser::Errno::EBADF);
+        };
+        let skip = usize::try_from(offset).unwrap_or(usize::MAX);
+        for (next, (name, kind)) in (1..).zip(names).skip(skip) {
+            // The kernel looks a name up before it uses its inode; here it has to be some number.
+            let number = if name == "." { inode.0 } else { UNKNOWN };
+            if reply.add(INodeNo(number), next, *kind, name) {
+                break;
+            }
+        }
+        reply.ok();
+    }
+
+    fn releasedir(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        _: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        lock(&self.handles).open.remove(&handle.0);
+        reply.ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_lasts_as_long_as_the_kernel_remembers_it() {
+        let mut inodes = Inodes::default();
+        let (a, b) = (inodes.number("a".into()), inodes.number("b".into()));
+        assert!(a != b && a > 1 && b > 1);
+        assert_eq!(inodes.number("a".into()), a);
+        inodes.forget(a, 1);
+        assert_eq!(inodes.path(a), Some("a".into()));
+        inodes.forget(a, 1);
+        assert_eq!((inodes.path(a), inodes.path(b)), (None, Some("b".into())));
+        inodes.forget(a, u64::MAX);
+        assert!(inodes.number("a".into()) > b, "a number is not given again");
+        assert_eq!(inodes.path(1), Some(PathBuf::new()));
+    }
+}
