@@ -63,6 +63,12 @@ pub trait Tree: Send + Sync + 'static {
 pub struct Session(fuser::BackgroundSession);
 
 impl Session {
+    /// Whether the connection has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.0.guard.is_finished()
+    }
+
     /// Returns when the connection has ended, see [`crate::fuse::Session::wait`].
     ///
     /// # Errors

@@ -13,9 +13,9 @@ pub mod dm;
 mod drops;
 pub mod extents;
 pub mod fuse;
+pub mod fuse_tree;
 #[allow(unsafe_code, reason = "ioctl(2)")]
 mod ioctl;
-pub mod fuse_tree;
 pub mod kmsg;
 pub mod mount;
 pub mod mount_namespaces;

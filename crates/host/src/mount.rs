@@ -275,11 +275,7 @@ fn by_descriptor(file: &OwnedFd) -> String {
 
 /// `fusermount3 -o OPTIONS -- POINT`, with a socket as its standard input that it is told of in
 /// `_FUSE_COMMFD`; the connection comes back as that socket's only message.
-fn attach_by_helper(
-    on: Point,
-    point: &Path,
-    options: Options,
-) -> Result<OwnedFd, MountError> {
+fn attach_by_helper(on: Point, point: &Path, options: Options) -> Result<OwnedFd, MountError> {
     let _checked = open_point(on, point)?;
     let failed = |call| move |error: io::Error| MountError::io(call, point, error);
     let (ours, theirs) = Channel::stream_pair().map_err(failed("socketpair"))?;

@@ -35,6 +35,9 @@ enum Verb {
     Device(verbs::device::Verb),
     Serve(verbs::serve::ServeArgs),
     Scrub(Box<verbs::scrub::ScrubArgs>),
+    /// The agent, which listens to the kernel: run, status
+    #[command(subcommand)]
+    Agent(verbs::agent::Verb),
     Demo(verbs::demo::DemoArgs),
     Doctor(verbs::doctor::DoctorArgs),
     Completions(verbs::completions::CompletionsArgs),
@@ -167,6 +170,7 @@ impl Command {
             }
             Verb::Trail(verb) => verb.run(out),
             Verb::Device(verb) => verb.run(out),
+            Verb::Agent(verb) => verb.run(out),
             Verb::Serve(args) => verbs::serve::run(args, out),
             Verb::Scrub(args) => verbs::scrub::run(args, out),
             Verb::Demo(args) => verbs::demo::run(args, out),

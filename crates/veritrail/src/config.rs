@@ -7,14 +7,22 @@
 //! [verity]
 //! restart_command = ["systemctl", "reboot"]      # --restart-on-corruption
 //! panic_command = ["systemctl", "poweroff"]      # --panic-on-corruption
+//!
+//! [agent]
+//! sources = ["audit", "uevent", "kmsg", "dm"]    # what it listens to
+//! poll_seconds = 5                               # tables and counters of the device mapper
+//! audit_buffer = 67108864                        # bytes that audit records may wait in
 //! ```
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 use trail::sinks::Sink;
 
+use crate::agent::SourceName;
 use crate::outcome::{Failure, Kind};
 
 /// The trail of whoever says nothing else: the system's for root, and for others one of their own.
@@ -41,7 +49,31 @@ pub(crate) struct Config {
     trail: Trail,
     #[serde(default)]
     verity: Verity,
+    #[serde(default)]
+    agent: Agent,
 }
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Agent {
+    sources: Vec<SourceName>,
+    poll_seconds: u64,
+    audit_buffer: usize,
+}
+
+impl Default for Agent {
+    fn default() -> Agent {
+        // Between two polls a counter may have risen by a violation that nothing else told. 30,000 user
+        // messages at once fit a quarter of the buffer.
+        Agent { sources: SourceName::ALL.to_vec(), poll_seconds: 5, audit_buffer: 64 << 20 }
+    }
+}
+
+/// What `agent.poll_seconds` may be.
+const POLL_SECONDS: RangeInclusive<u64> = 1..=3600;
+
+/// What `agent.audit_buffer` may be, in bytes.
+const AUDIT_BUFFER: RangeInclusive<usize> = 4096..=1 << 30;
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -108,6 +140,22 @@ impl Config {
                 return Err(format!("verity.{key}: a command needs at least its program"));
             }
         }
+        let Agent { sources, poll_seconds, audit_buffer } = &self.agent;
+        if sources.is_empty() {
+            return Err("agent.sources: without any there is nothing to listen to".into());
+        }
+        if !POLL_SECONDS.contains(poll_seconds) {
+            let (least, most) = POLL_SECONDS.into_inner();
+            return Err(format!(
+                "agent.poll_seconds: {poll_seconds} is not {least} to {most} seconds"
+            ));
+        }
+        if !AUDIT_BUFFER.contains(audit_buffer) {
+            let (least, most) = AUDIT_BUFFER.into_inner();
+            return Err(format!(
+                "agent.audit_buffer: {audit_buffer} is not {least} to {most} bytes"
+            ));
+        }
         Ok(self)
     }
 
@@ -119,6 +167,21 @@ impl Config {
     /// What to run when a device of `--panic-on-corruption` is corrupted.
     pub(crate) fn panic_command(&self) -> Option<&[String]> {
         self.verity.panic_command.as_deref()
+    }
+
+    /// What the agent listens to.
+    pub(crate) fn agent_sources(&self) -> Vec<SourceName> {
+        self.agent.sources.clone()
+    }
+
+    /// Bytes in which audit records may wait for the agent.
+    pub(crate) fn audit_buffer(&self) -> usize {
+        self.agent.audit_buffer
+    }
+
+    /// The time between two looks of the agent at what it has to ask for.
+    pub(crate) fn poll(&self) -> Duration {
+        Duration::from_secs(self.agent.poll_seconds)
     }
 
     /// Where checkpoints go.
@@ -154,6 +217,28 @@ mod tests {
         for wrong in ["sinks = [{ command = [] }]", "sinks = [{ file = \"a\" }]"] {
             let config: Config = toml::from_str(&format!("[trail]\n{wrong}")).unwrap();
             assert!(config.check().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_agent_is_told_what_to_listen_to() {
+        let parse = |text: &str| {
+            let config = toml::from_str::<Config>(text).map_err(|error| error.to_string())?;
+            config.check()
+        };
+        let config = parse("[agent]\nsources = [\"kmsg\"]\npoll_seconds = 1").unwrap();
+        assert_eq!(config.agent_sources(), [SourceName::Kmsg]);
+        assert_eq!((config.poll(), config.audit_buffer()), (Duration::from_secs(1), 64 << 20));
+        assert_eq!(Config::default().agent_sources(), SourceName::ALL);
+        for (wrong, said) in [
+            ("sources = []", "agent.sources: without any"),
+            ("sources = [\"log\"]", "unknown variant `log`"),
+            ("poll_seconds = 0", "agent.poll_seconds: 0 is not 1 to 3600 seconds"),
+            ("audit_buffer = 1", "agent.audit_buffer: 1 is not 4096 to 1073741824 bytes"),
+            ("buffer = 1", "unknown field `buffer`"),
+        ] {
+            let error = parse(&format!("[agent]\n{wrong}")).unwrap_err();
+            assert!(error.contains(said), "{error}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The veritrail binary: wires the crates together, one file per verb.
 
+mod agent;
 mod cli;
 mod clock;
 mod config;
@@ -8,8 +9,8 @@ mod json;
 mod json_line;
 mod outcome;
 mod place;
-mod scrub;
 mod run_dir;
+mod scrub;
 mod served;
 mod verbs;
 

@@ -339,6 +339,12 @@ impl Door {
         self.shared.state().failed.is_some()
     }
 
+    /// Why the door cannot be used any more.
+    #[must_use]
+    pub fn failure(&self) -> Option<DoorError> {
+        self.shared.state().failed.clone()
+    }
+
     /// The signed note over everything that was handed in before, and perhaps more. Takes
     /// up to a second: the trail is signed that often.
     ///

@@ -14,7 +14,6 @@
 mod files;
 mod index;
 mod mounts;
-#[allow(dead_code, reason = "the agent writes them")]
 pub(crate) mod record;
 mod space;
 mod stack;

@@ -1,6 +1,7 @@
 //! One file per verb: its arguments (whose doc comments are the help text) and
 //! the function that does it. Verbs print to the writer they are given.
 
+pub(crate) mod agent;
 pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod device;

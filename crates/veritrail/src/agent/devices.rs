@@ -1,0 +1,255 @@
+//! The kernel's devices: what the engine makes of what was heard, on its way into the trail, to the
+//! explainers and to whoever asks.
+
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use engine::devices::{About, DeviceNumber, Devices, Mapped, Output, Own, State, Subject, Ticket};
+use record::{Fields, Line};
+use trail::Field;
+
+use super::explain::{Explained, Explainers, Job};
+use super::heard::Heard;
+use super::journal::{Journal, OwnRecord};
+use super::status::Device;
+use super::tree::{Shown, escape};
+
+/// So long an event of ours is held back for what lies at its place: then both are one event. (Records
+/// beside an event of the kernel need not be waited for.)
+const HOLD: Duration = Duration::from_secs(1);
+
+/// So long the look for a file is asked after.
+const ASK_FOR: Duration = Duration::from_secs(60);
+
+/// Between two questions.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Looks that are asked after at once.
+const MOST_PENDING: usize = 1024;
+
+/// What is known of the kernel's devices.
+pub(super) struct Watched {
+    engine: Devices,
+    explainers: Explainers,
+    /// Events of ours that are held back, with the explanations still to come and the time of their end.
+    held: BTreeMap<Ticket, (Own, usize, Duration)>,
+    /// Looks that go on, and when to ask.
+    pending: Vec<(Duration, Job)>,
+    last: BTreeMap<DeviceNumber, Last>,
+    violations: u64,
+}
+
+/// The last violation of a device.
+#[derive(Clone, Debug, Default)]
+struct Last {
+    place: Option<String>,
+    file: Option<String>,
+}
+
+impl Watched {
+    pub(super) fn new(explainers: Explainers) -> Watched {
+        Watched {
+            engine: Devices::new(),
+            explainers,
+            held: BTreeMap::new(),
+            pending: Vec::new(),
+            last: BTreeMap::new(),
+            violations: 0,
+        }
+    }
+
+    pub(super) fn handle_event(&mut self, now: Duration, heard: &Heard) {
+        let Some(id) = heard.id else { return };
+        let lines: Vec<Line<'_>> =
+            heard.lines.iter().filter_map(|line| Line::parse(line).ok()).collect();
+        self.engine.handle_event(now, id, &lines);
+    }
+
+    pub(super) fn handle_uevent(&mut self, now: Duration, raw: &[u8]) {
+        self.engine.handle_uevent(now, raw);
+    }
+
+    pub(super) fn handle_kmsg(&mut self, now: Duration, raw: &[u8]) {
+        self.engine.handle_kmsg(now, raw);
+    }
+
+    pub(super) fn handle_inventory(&mut self, now: Duration, devices: Vec<Mapped>) {
+        self.engine.handle_inventory(now, devices);
+    }
+
+    pub(super) fn handle_auditing(&mut self, now: Duration, on: bool) {
+        self.engine.handle_audit_state(now, on);
+    }
+
+    /// What lies at a place was found out, or as much of it as could be in time.
+    pub(super) fn handle_explained(
+        &mut self,
+        now: Duration,
+        explained: Explained,
+        journal: &mut Journal,
+    ) {
+        let Explained { mut job, records, file, is_pending } = explained;
+        if let Subject::Bytes { mapped, .. } = job.subject
+            && file.is_some()
+        {
+            self.last.entry(mapped).or_default().file = file;
+        }
+        let again = job.give_up.is_some();
+        let give_up = *job.give_up.get_or_insert(now + ASK_FOR);
+        let goes_on = is_pending && now < give_up;
+        // That the look goes on is said once, and then how it ended.
+        let records = if goes_on && again { Vec::new() } else { records };
+        match job.about {
+            About::Event(event) => {
+                if !records.is_empty() {
+                    journal.beside(event, &records, &[SOURCE]);
+                }
+            }
+            About::Own(ticket) => match self.held.get_mut(&ticket) {
+                Some((own, open, _)) => {
+                    own.records
+                        .extend(records.into_iter().map(|OwnRecord(kind, body)| (kind, body)));
+                    *open = open.saturating_sub(1);
+                }
+                // Too late to be in the same event; what it is about stands in it.
+                None if !records.is_empty() => journal.own(&records, &[SOURCE]),
+                None => {}
+            },
+        }
+        if goes_on && self.pending.len() < MOST_PENDING {
+            self.pending.push((now + ASK_AGAIN, job));
+        }
+    }
+
+    /// Does what is due and what the engine wants done. True where it wants an inventory.
+    pub(super) fn act(&mut self, now: Duration, journal: &mut Journal) -> bool {
+        if self.engine.poll_timeout().is_some_and(|due| due <= now) {
+            self.engine.handle_timeout(now);
+        }
+        let mut wants_inventory = false;
+        while let Some(output) = self.engine.poll() {
+            match output {
+                Output::Inventory => wants_inventory = true,
+                Output::Record(own) => {
+                    self.note(&own.records);
+                    self.held.insert(own.ticket, (own, 0, now + HOLD));
+                }
+                Output::Beside(beside) => {
+                    self.note(&beside.records);
+                    let tail = [SOURCE, confidence(beside.confidence.word())];
+                    journal.beside(beside.event, &owned(beside.records), &tail);
+                }
+                Output::Explain { about, subject } => {
+                    let job = Job { about, subject, give_up: None };
+                    if self.explainers.ask(job)
+                        && let About::Own(ticket) = about
+                        && let Some((_, open, _)) = self.held.get_mut(&ticket)
+                    {
+                        *open += 1;
+                    }
+                }
+            }
+        }
+        let ready = |(_, open, until): &(Own, usize, Duration)| *open == 0 || *until <= now;
+        for (own, ..) in self.held.extract_if(.., |_, held| ready(held)).map(|(_, held)| held) {
+            write(own, journal);
+        }
+        for (_, job) in self.pending.extract_if(.., |(due, _)| *due <= now) {
+            self.explainers.ask(job);
+        }
+        wants_inventory
+    }
+
+    /// Writes what is held back: nothing more is waited for.
+    pub(super) fn end(&mut self, journal: &mut Journal) {
+        while let Some((_, (own, ..))) = self.held.pop_first() {
+            write(own, journal);
+        }
+    }
+
+    /// When there next is something to do.
+    pub(super) fn due(&self) -> Option<Duration> {
+        let held = self.held.values().map(|(_, _, until)| *until);
+        let pending = self.pending.iter().map(|(due, _)| *due);
+        self.engine.poll_timeout().into_iter().chain(held).chain(pending).min()
+    }
+
+    /// Places that nobody had time to explain, since this was last asked.
+    pub(super) fn take_unexplained(&mut self) -> u64 {
+        self.explainers.take_lost()
+    }
+
+    pub(super) fn violations(&self) -> u64 {
+        self.violations
+    }
+
+    /// Every device that is there or was a moment ago.
+    pub(super) fn devices(&self) -> Vec<Device> {
+        let device = |device: &engine::devices::Device| {
+            let last = self.last.get(&device.number).cloned().unwrap_or_default();
+            let (major, minor) = device.number;
+            Device {
+                name: String::from_utf8_lossy(&escape(&device.name)).into_owned(),
+                device: Some(format!("{major}:{minor}")),
+                module: device.module().map_or("other", |module| module.word()).to_owned(),
+                state: device.state.word().to_owned(),
+                violations: device.violations,
+                last_violation: last.place.filter(|_| device.violations > 0),
+                last_file: last.file.filter(|_| device.violations > 0),
+            }
+        };
+        self.engine.devices().map(device).collect()
+    }
+
+    /// The same for the tree: those that are there.
+    pub(super) fn shown(&self) -> Vec<Shown> {
+        let there = self.engine.devices().zip(self.devices());
+        let there = there.filter(|(device, _)| device.state != State::Gone);
+        let shown = |(device, status): (&engine::devices::Device, Device)| {
+            let mut path = b"/dev/mapper/".to_vec();
+            path.extend_from_slice(&escape(&device.name));
+            Shown {
+                name: device.name.clone(),
+                path: PathBuf::from(std::ffi::OsString::from_vec(path)),
+                status: serde_json::to_string(&status).unwrap_or_default(),
+            }
+        };
+        there.map(shown).collect()
+    }
+
+    /// Remembers the places for whoever asks.
+    fn note(&mut self, records: &[(&'static str, record::write::Body)]) {
+        let mut violation = false;
+        for (kind, body) in records {
+            violation |= *kind == "VT_PLACE";
+            let dev = Fields::new(body.as_bytes()).find_value(b"dev").map(|dev| dev.text());
+            let number = dev.and_then(|dev| {
+                let (major, minor) = str::from_utf8(dev).ok()?.split_once(':')?;
+                Some((major.parse().ok()?, minor.parse().ok()?))
+            });
+            if let Some(number) = number.filter(|_| *kind == "VT_PLACE") {
+                let text = String::from_utf8_lossy(body.as_bytes()).into_owned();
+                self.last.insert(number, Last { place: Some(text), file: None });
+            }
+        }
+        self.violations += u64::from(violation);
+    }
+}
+
+const SOURCE: Field<'static> = Field { name: "VT_SRC", value: "engine" };
+
+fn confidence(value: &str) -> Field<'_> {
+    Field { name: "VT_CONF", value }
+}
+
+fn owned(records: Vec<(&'static str, record::write::Body)>) -> Vec<OwnRecord> {
+    records.into_iter().map(|(kind, body)| OwnRecord(kind, body)).collect()
+}
+
+fn write(own: Own, journal: &mut Journal) {
+    let Own { records, source, confidence: sure, .. } = own;
+    let tail = [Field { name: "VT_SRC", value: source.word() }, confidence(sure.word())];
+    journal.own(&owned(records), &tail);
+}

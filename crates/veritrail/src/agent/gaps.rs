@@ -1,0 +1,150 @@
+//! What was not heard, until it is on record: every loss becomes a `VT_GAP`.
+//!
+//! Losses of one source within a second become one record, so that a flood is not answered with
+//! another one.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use record::write::Body;
+
+use super::inbox::Lost;
+
+/// Where something was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Place {
+    /// In the socket of the audit stream: its buffer was full.
+    Audit,
+    /// In the kernel, before the stream: its own counter `lost` has risen.
+    Kernel,
+    /// In the ring of the kernel log: it was overwritten before it was read.
+    Kmsg,
+    /// In the socket of device events.
+    Uevent,
+    /// On the way to those who find out what lies at a place: too many places at once.
+    Explain,
+}
+
+impl Place {
+    fn word(self) -> &'static str {
+        match self {
+            Place::Audit => "audit",
+            Place::Kernel => "kernel",
+            Place::Kmsg => "kmsg",
+            Place::Uevent => "uevent",
+            Place::Explain => "explain",
+        }
+    }
+}
+
+/// What is to be told.
+#[derive(Debug, Default)]
+pub(super) struct Gaps {
+    /// Records by place; none where nobody counts them. With the time before, in milliseconds since
+    /// 1970, at which the source was last heard, and that of the last loss.
+    places: BTreeMap<Place, (Option<u64>, [u64; 2])>,
+    inbox: Lost,
+    refused: u64,
+    told: Option<Duration>,
+}
+
+/// How long losses are gathered.
+const TOGETHER: Duration = Duration::from_secs(1);
+
+impl Gaps {
+    /// So many records were lost; none: nobody knows how many. `span` are the times between which it
+    /// was, in milliseconds since 1970.
+    pub(super) fn note(&mut self, place: Place, records: Option<u64>, span: [u64; 2]) {
+        let [from, to] = span;
+        let (count, [begin, end]) = self.places.entry(place).or_insert((Some(0), [from, to]));
+        *count = count.zip(records).map(|(sum, more)| sum.saturating_add(more));
+        *begin = from.min(*begin);
+        *end = to.max(*end);
+    }
+
+    /// Our own queue had no room for these.
+    pub(super) fn note_inbox(&mut self, lost: Lost) {
+        for (sum, more) in self.inbox.iter_mut().zip(lost) {
+            *sum += more;
+        }
+    }
+
+    /// No trail takes so many events: they are longer than an entry can be.
+    pub(super) fn note_refused(&mut self, events: u64) {
+        self.refused += events;
+    }
+
+    /// The bodies of what is to be told, if it is time; `closing`: there is no later.
+    pub(super) fn due(&mut self, now: Duration, closing: bool) -> Vec<Body> {
+        let none = self.places.is_empty() && self.inbox == Lost::default() && self.refused == 0;
+        let early = self.told.is_some_and(|told| now.saturating_sub(told) < TOGETHER);
+        if none || (early && !closing) {
+            return Vec::new();
+        }
+        self.told = Some(now);
+        let of_place = |(place, (records, [from, to])): (Place, (Option<u64>, [u64; 2]))| {
+            let body = Body::new().word("source", place.word());
+            let body = match records {
+                Some(records) => body.word("records", records).word("count", "exact"),
+                None => body.word("count", "unknown"),
+            };
+            body.word("from", record::Stamp { millis: from })
+                .word("to", record::Stamp { millis: to })
+        };
+        let mut bodies: Vec<Body> =
+            std::mem::take(&mut self.places).into_iter().map(of_place).collect();
+        let lost = std::mem::take(&mut self.inbox);
+        if lost != Lost::default() {
+            let [integrity, keyed, rest] = lost;
+            let body = Body::new()
+                .word("source", "inbox")
+                .word("integrity", integrity)
+                .word("keyed", keyed)
+                .word("rest", rest)
+                .word("count", "exact");
+            bodies.push(body);
+        }
+        let refused = std::mem::take(&mut self.refused);
+        if refused > 0 {
+            let body = Body::new().word("source", "entry").word("events", refused);
+            bodies.push(body.word("count", "exact"));
+        }
+        bodies
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_of_a_second_are_one_record_for_each_place() {
+        let mut gaps = Gaps::default();
+        let second = Duration::from_secs(1);
+        assert!(gaps.due(second, true).is_empty());
+        gaps.note(Place::Audit, Some(3), [1000, 2000]);
+        let texts = |gaps: &mut Gaps, now, closing| {
+            let text = |body: Body| String::from_utf8(body.as_bytes().to_vec()).unwrap();
+            gaps.due(now, closing).into_iter().map(text).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            texts(&mut gaps, second, false),
+            ["source=audit records=3 count=exact from=1.000 to=2.000"]
+        );
+        gaps.note(Place::Audit, Some(3), [2000, 3000]);
+        gaps.note(Place::Audit, Some(4), [2500, 4000]);
+        gaps.note(Place::Kmsg, Some(4), [1, 2]);
+        gaps.note(Place::Kmsg, None, [1, 2]);
+        gaps.note_inbox([0, 1, 2]);
+        assert_eq!(texts(&mut gaps, second * 3 / 2, false), [""; 0]);
+        assert_eq!(
+            texts(&mut gaps, second * 3 / 2, true),
+            [
+                "source=audit records=7 count=exact from=2.000 to=4.000",
+                "source=kmsg count=unknown from=0.001 to=0.002",
+                "source=inbox integrity=0 keyed=1 rest=2 count=exact",
+            ]
+        );
+        assert!(gaps.due(9 * second, false).is_empty());
+    }
+}

@@ -1,0 +1,85 @@
+//! An event of the audit stream: its lines as they came, and what decides where they go.
+
+use record::{EventId, Line, RecordType};
+use trail::Class;
+
+/// A whole event.
+#[derive(Debug)]
+pub(super) struct Heard {
+    /// Its stamp and serial; none for a message that is no record.
+    pub(super) id: Option<EventId>,
+    pub(super) class: Class,
+    /// The process that made the system call, where there was one.
+    pub(super) pid: Option<u32>,
+    /// Messages as `type=NAME msg=` and the bytes of the kernel.
+    pub(super) lines: Vec<Vec<u8>>,
+}
+
+impl Heard {
+    /// The event of these lines.
+    pub(super) fn new(id: Option<EventId>, lines: Vec<Vec<u8>>) -> Heard {
+        let mut heard = Heard { id, class: Class::Rest, pid: None, lines };
+        for line in heard.lines.iter().filter_map(|line| Line::parse(line).ok()) {
+            heard.class = heard.class.min(class(&line));
+            if line.record_type() == RecordType::SYSCALL {
+                let pid = line.fields().find_value(b"pid").map(|pid| pid.text());
+                heard.pid = pid.and_then(|pid| str::from_utf8(pid).ok()?.parse().ok());
+            }
+        }
+        heard
+    }
+
+    /// How many bytes it holds, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.lines.iter().map(|line| line.len() + size_of::<Vec<u8>>()).sum()
+    }
+}
+
+/// How much a record matters (design section 4, Priorities).
+fn class(line: &Line<'_>) -> Class {
+    match line.effective_type() {
+        RecordType::DM_CTRL
+        | RecordType::DM_EVENT
+        | RecordType::TIME_INJOFFSET
+        | RecordType::TIME_ADJNTPVAL
+        | RecordType::CONTAINER_ID
+        | RecordType::CONTAINER_OP
+        // IPE, which other numbers of its block have no part in.
+        | RecordType(1420..=1422)
+        // Integrity: IMA, EVM, fs-verity.
+        | RecordType(1800..=1899) => Class::Integrity,
+        RecordType::SYSCALL => {
+            let key = line.fields().find_value(b"key").map(|key| key.text());
+            if key.is_some_and(|key| key != b"(null)") { Class::Keyed } else { Class::Rest }
+        }
+        _ => Class::Rest,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gravest_record_decides() {
+        let heard = |lines: &[&str]| {
+            Heard::new(None, lines.iter().map(|line| line.as_bytes().to_vec()).collect())
+        };
+        let syscall = "type=SYSCALL msg=audit(1.000:2): arch=c000003e syscall=16 pid=77 key=";
+        let keyed = format!("{syscall}\"watch\"");
+        let silent = format!("{syscall}(null)");
+        let control = "type=DM_CTRL msg=audit(1.000:2): module=verity op=ctr ppid=1 pid=77";
+        for (lines, class, pid) in [
+            (&[][..], Class::Rest, None),
+            (&["no record"], Class::Rest, None),
+            (&[&silent], Class::Rest, Some(77)),
+            (&[&keyed, "type=CWD msg=audit(1.000:2): cwd=\"/\""], Class::Keyed, Some(77)),
+            (&[control, &silent], Class::Integrity, Some(77)),
+            (&["type=INTEGRITY_DATA msg=audit(1.000:2): pid=1"], Class::Integrity, None),
+            (&["type=USER msg=audit(1.000:2): pid=1 msg='key=1'"], Class::Rest, None),
+        ] {
+            let heard = heard(lines);
+            assert_eq!((heard.class, heard.pid), (class, pid), "{lines:?}");
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! The decision loop: what comes in is on its way to the trail before anything is made of it.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use record::EventId;
+use record::write::Body;
+use trail::Field;
+
+use super::devices::Watched;
+use super::explain::Explainers;
+use super::gaps::{Gaps, Place};
+use super::heard::Heard;
+use super::home::Home;
+use super::inbox::Lost;
+use super::journal::{Journal, OwnRecord};
+use super::sources::{Context, Input, Name, Running, millis};
+use super::status::{Board, Source, SourceState};
+use super::tree::Names;
+use super::watermark::{self, Mark, Note, Watermark};
+use crate::clock;
+use crate::outcome::Failure;
+
+/// The tail of what we write ourselves.
+const OURS: &[Field<'static>] = &[Field { name: "VT_SRC", value: "engine" }];
+
+/// How often what is shown is brought up to date, and the note for the next agent written.
+const TICK: Duration = Duration::from_millis(500);
+
+/// How long sources have to end.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// The loop's state.
+pub(super) struct Agent {
+    home: Home,
+    journal: Journal,
+    running: Running,
+    context: Context,
+    sources: Vec<(Name, Source)>,
+    board: Board,
+    names: Names,
+    devices: Watched,
+    gaps: Gaps,
+    lost: Lost,
+    /// What the agent before this one has left.
+    before: Option<Note>,
+    /// Whether an event has come: then what is missing since the last agent was told.
+    hears: bool,
+    watermark: Watermark,
+    boot: String,
+    pid: u32,
+    own_events: u64,
+    /// Whether auditing was on and what the kernel had lost, when this was last seen.
+    auditing: Option<(bool, u64)>,
+    ticked: Instant,
+    began: Instant,
+}
+
+impl Agent {
+    pub(super) fn new(
+        home: Home,
+        journal: Journal,
+        running: Running,
+        context: Context,
+        sources: Vec<(Name, Source)>,
+        board: Board,
+        explainers: Explainers,
+    ) -> Agent {
+        let boot = clock::boot_id();
+        let before = Note::read(home.path(), &boot);
+        {
+            let mut status = board.lock();
+            status.pid = std::process::id();
+            status.started = clock::now().realtime_ns / 1_000_000_000;
+            status.trail = journal.trail().to_string_lossy().into_owned();
+        }
+        Agent {
+            home,
+            journal,
+            running,
+            context,
+            sources,
+            board,
+            names: Names::default(),
+            devices: Watched::new(explainers),
+            gaps: Gaps::default(),
+            lost: Lost::default(),
+            before,
+            hears: false,
+            watermark: Watermark::default(),
+            boot,
+            pid: std::process::id(),
+            own_events: 0,
+            auditing: None,
+            ticked: Instant::now(),
+            began: Instant::now(),
+        }
+    }
+
+    /// What the tree shows is what this agent knows.
+    pub(super) fn show(&mut self, names: Names, tree: Option<&Path>) {
+        self.names = names;
+        self.board.lock().tree = tree.map(|path| path.to_string_lossy().into_owned());
+    }
+
+    /// Records the beginning, and waits for that to be durable, but not for ever: a slow disk is no
+    /// reason not to listen.
+    pub(super) fn begin(&mut self, patience: Duration) -> Result<(), Failure> {
+        let body = self.body("started").word("late", seconds_since_boot());
+        let body = match &self.before {
+            Some(note) => body.word("before", if note.stopped { "stopped" } else { "killed" }),
+            None => body,
+        };
+        self.journal.own(&[OwnRecord("VT_AGENT", body)], OURS);
+        if self.before.is_none() {
+            self.leave(&self.note(None, false));
+        }
+        let until = Instant::now() + patience;
+        let first = self.journal.last();
+        while Instant::now() < until && !first.is_some_and(|first| self.journal.is_settled(first)) {
+            if let Some(failure) = self.journal.failure() {
+                return Err(failure);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.refresh();
+        Ok(())
+    }
+
+    /// Takes what the sources bring until the agent is to stop.
+    pub(super) fn run(&mut self) -> Result<(), Failure> {
+        loop {
+            match self.context.inbox.take(self.patience()) {
+                Some(Input::Stop) => return Ok(()),
+                Some(input) => self.handle(input),
+                None => {}
+            }
+            self.act();
+            self.tick();
+        }
+    }
+
+    /// Takes what has come until now, records the end and closes the trail.
+    pub(super) fn end(mut self) -> Result<(), Failure> {
+        self.context.stop.store(true, Ordering::Relaxed);
+        let until = Instant::now() + DRAIN;
+        let mut ended = false;
+        while !ended && Instant::now() < until {
+            // Asked before the queue is: what a source put in last is there then.
+            ended = self.running.has_ended();
+            while let Some(input) = self.context.inbox.take(Duration::from_millis(10)) {
+                self.handle(input);
+                self.act();
+            }
+        }
+        self.devices.end(&mut self.journal);
+        self.tell_gaps(true);
+        self.refresh();
+        let status = self.board.lock().clone();
+        let mut body = self.body("stopped").word("entries", status.entries);
+        for source in &status.sources {
+            if source.state != SourceState::Off {
+                let counts = format!("{}/{}/{}", source.messages, source.events, source.lost);
+                body = body.word(&source.name, counts);
+            }
+        }
+        let body = body.word("own_events", self.own_events).word("drained", word(ended));
+        self.journal.own(&[OwnRecord("VT_AGENT", body)], OURS);
+        let reached = self.watermark.last();
+        let note = self.note(reached, true);
+        let home = self.home;
+        let closed = self.journal.close();
+        if closed.is_ok() && reached.is_some() {
+            // Else the next agent counts from an older note, which is wider and not wrong.
+            let _ = note.write(home.path());
+        }
+        closed
+    }
+
+    fn handle(&mut self, input: Input) {
+        match input {
+            Input::Event(heard) => self.handle_event(&heard),
+            Input::Mark(mark) => {
+                // What was lost before the mark is to be on record with it.
+                self.tell_gaps(true);
+                self.watermark.pass(mark, self.journal.last());
+            }
+            Input::Lost { place, messages, span } => {
+                self.gaps.note(place, messages, span);
+                // What was lost may have been about a device.
+                self.running.ask_for_inventory();
+            }
+            Input::Auditing { on, lost } => self.handle_auditing(on, lost),
+            Input::Uevent(raw) => self.devices.handle_uevent(now(), &raw),
+            Input::Kmsg(raw) => self.devices.handle_kmsg(now(), &raw),
+            Input::Inventory(devices) => self.devices.handle_inventory(now(), devices),
+            Input::Explained(explained) => {
+                self.devices.handle_explained(now(), explained, &mut self.journal);
+            }
+            Input::Ended { name, why } => self.handle_end_of(name, why),
+            Input::Stop => {}
+        }
+    }
+
+    fn handle_event(&mut self, heard: &Heard) {
+        if let Some(id) = heard.id
+            && !std::mem::replace(&mut self.hears, true)
+        {
+            self.tell_missing(id);
+        }
+        if heard.pid == Some(self.pid) && heard.class != trail::Class::Integrity {
+            // What we do would make us do more.
+            self.own_events += 1;
+            return;
+        }
+        self.journal.kernel(heard);
+        self.devices.handle_event(now(), heard);
+    }
+
+    /// Says what nobody heard between the last agent and this one, whose first event this is.
+    fn tell_missing(&mut self, EventId { serial, millis }: EventId) {
+        let leaves = watermark::leaves(self.journal.trail());
+        let mark = Mark { serial: serial.wrapping_sub(1), millis, leaves };
+        let Some(note) = self.before.take() else {
+            self.leave(&self.note(Some(mark), false));
+            return self.watermark.pass(mark, None);
+        };
+        let missing = note.missing(serial);
+        if missing != Some(0) {
+            let body = Body::new()
+                .word("source", "agent")
+                .word("reason", if note.stopped { "stopped" } else { "killed" });
+            let body = match missing {
+                Some(events) => body.word("events", events).word("count", "at-most"),
+                None => body.word("count", "unknown"),
+            };
+            let body = body
+                .word("from", record::Stamp { millis: note.millis })
+                .word("to", record::Stamp { millis });
+            self.journal.own(&[OwnRecord("VT_GAP", body)], OURS);
+        }
+        // The old note holds until that is on record.
+        self.watermark.pass(mark, self.journal.last());
+    }
+
+    fn handle_auditing(&mut self, on: bool, lost: u64) {
+        if let Some((was_on, had_lost)) = self.auditing {
+            if lost > had_lost {
+                let now = millis();
+                let span = [now.saturating_sub(poll_millis(self.context.poll)), now];
+                self.gaps.note(Place::Kernel, Some(lost - had_lost), span);
+            }
+            if on != was_on {
+                let state = if on { "audit-on" } else { "audit-off" };
+                let body = Body::new().word("state", state);
+                self.journal.own(&[OwnRecord("VT_AGENT", body)], OURS);
+            }
+        }
+        self.auditing = Some((on, lost));
+        self.devices.handle_auditing(now(), on);
+        for (_, source) in self.sources.iter_mut().filter(|(name, _)| *name == Name::Audit) {
+            source.consequence = (!on).then(|| "auditing is off: nothing is heard".to_owned());
+        }
+    }
+
+    fn handle_end_of(&mut self, ended: Name, why: String) {
+        let mut body = Body::new().word("state", "degraded").word("source", ended.word());
+        body = body.phrase("reason", &why);
+        self.journal.own(&[OwnRecord("VT_AGENT", body)], OURS);
+        for (_, source) in self.sources.iter_mut().filter(|(name, _)| *name == ended) {
+            source.state = SourceState::Ended;
+            source.detail.clone_from(&why);
+        }
+    }
+
+    fn act(&mut self) {
+        if self.devices.act(now(), &mut self.journal) {
+            self.running.ask_for_inventory();
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        let tick = TICK.saturating_sub(self.ticked.elapsed());
+        let due = self.devices.due().map(|due| due.saturating_sub(now()));
+        due.map_or(tick, |due| due.min(tick))
+    }
+
+    fn tick(&mut self) {
+        if self.ticked.elapsed() < TICK {
+            return;
+        }
+        self.ticked = Instant::now();
+        self.tell_gaps(false);
+        let reached = self.watermark.reached(&self.journal);
+        if reached.is_some() && self.watermark.has_moved() {
+            self.leave(&self.note(reached, false));
+        }
+        self.refresh();
+        self.names.show(self.devices.shown());
+    }
+
+    fn note(&self, reached: Option<Mark>, stopped: bool) -> Note {
+        Note {
+            boot: self.boot.clone(),
+            stopped,
+            millis: reached.map_or_else(millis, |mark| mark.millis),
+            trail: self.journal.trail().to_owned(),
+            leaves: reached.map_or(0, |mark| mark.leaves),
+            serial: reached.map(|mark| mark.serial),
+        }
+    }
+
+    fn leave(&self, note: &Note) {
+        // Where it cannot be written, the next agent counts from an older one: wider and not wrong.
+        let _ = note.write(self.home.path());
+    }
+
+    fn tell_gaps(&mut self, closing: bool) {
+        let lost = self.context.inbox.take_lost();
+        for (sum, more) in self.lost.iter_mut().zip(lost) {
+            *sum += more;
+        }
+        self.gaps.note_inbox(lost);
+        self.gaps.note_refused(self.journal.take_refused());
+        let unexplained = self.devices.take_unexplained();
+        if unexplained > 0 {
+            let now = millis();
+            self.gaps.note(Place::Explain, Some(unexplained), [now, now]);
+        }
+        for body in self.gaps.due(self.began.elapsed(), closing) {
+            self.journal.own(&[OwnRecord("VT_GAP", body)], OURS);
+        }
+    }
+
+    /// Brings the board up to date.
+    fn refresh(&mut self) {
+        for (name, source) in &mut self.sources {
+            let counts = self.context.counts.iter().find(|(of, _)| of == name);
+            if let Some((_, counts)) = counts {
+                [source.messages, source.events, source.lost] = counts.read();
+            }
+        }
+        let (entries, lost_entries) = self.journal.counts();
+        let (peak, capacity) = self.context.inbox.high_water();
+        let mut status = self.board.lock();
+        status.trail_works = !self.journal.has_failed();
+        (status.entries, status.lost_entries) = (entries, lost_entries);
+        status.sources = self.sources.iter().map(|(_, source)| source.clone()).collect();
+        status.own_events = self.own_events;
+        status.violations = self.devices.violations();
+        status.devices = self.devices.devices();
+        status.inbox = super::status::Inbox {
+            high_water: peak as u64,
+            capacity: capacity as u64,
+            lost_integrity: self.lost[0],
+            lost_keyed: self.lost[1],
+            lost_rest: self.lost[2],
+        };
+    }
+
+    fn body(&self, state: &str) -> Body {
+        let with = |wanted: SourceState| {
+            let names: Vec<&str> = self
+                .sources
+                .iter()
+                .filter(|(_, source)| source.state == wanted)
+                .map(|(name, _)| name.word())
+                .collect();
+            if names.is_empty() { "-".to_owned() } else { names.join(",") }
+        };
+        let body = Body::new()
+            .word("state", state)
+            .word("pid", self.pid)
+            .word("sources", with(SourceState::Listening));
+        let missing = with(SourceState::Missing);
+        if missing == "-" { body } else { body.word("missing", missing) }
+    }
+}
+
+/// Since boot.
+fn now() -> Duration {
+    Duration::from_nanos(clock::now().boottime_ns)
+}
+
+fn word(yes: bool) -> &'static str {
+    if yes { "yes" } else { "no" }
+}
+
+fn poll_millis(poll: Duration) -> u64 {
+    u64::try_from(poll.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// With milliseconds.
+fn seconds_since_boot() -> String {
+    let millis = clock::now().boottime_ns / 1_000_000;
+    record::Stamp { millis }.to_string()
+}

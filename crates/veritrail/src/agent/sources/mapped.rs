@@ -1,0 +1,62 @@
+//! Tables and status of the kernel's mapped devices.
+
+use std::io;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use host::dm::{Control, Target};
+use trail::Class;
+
+use super::{ForSource, Input, wait_for_turn};
+
+pub(in crate::agent) use engine::devices::{Mapped, MappedTarget};
+
+/// Reads them when asked and with every poll.
+pub(super) fn read(control: &Control, poll: Duration, asked: &Receiver<()>, context: &ForSource) {
+    loop {
+        match inventory(control) {
+            Ok(devices) => {
+                context.counts.message();
+                let bytes = devices.iter().map(bytes).sum();
+                context.inbox.offer(Class::Integrity, bytes, Input::Inventory(devices));
+            }
+            Err(error) => return context.ended(&error),
+        }
+        if !wait_for_turn(asked, poll, context) {
+            return;
+        }
+    }
+}
+
+/// Every device; one that vanishes meanwhile is left out.
+fn inventory(control: &Control) -> io::Result<Vec<Mapped>> {
+    let mut devices = Vec::new();
+    for listed in control.list()? {
+        let Some(found) = control.mapped(listed.device)? else { continue };
+        devices.push(Mapped {
+            device: found.info.device,
+            name: found.info.name,
+            uuid: found.info.uuid,
+            targets: joined(found.table, found.status),
+        });
+    }
+    Ok(devices)
+}
+
+/// Each line of the table with the line of the status that is about the same sectors.
+fn joined(table: Vec<Target>, status: Vec<Target>) -> Vec<MappedTarget> {
+    let mut status = status.into_iter().peekable();
+    let target = |Target { start, length, kind, params }| {
+        let of_it = status.next_if(|s| (s.start, s.length, &s.kind) == (start, length, &kind));
+        let status = of_it.map(|status| status.params).unwrap_or_default();
+        MappedTarget { start, length, kind, params, status }
+    };
+    table.into_iter().map(target).collect()
+}
+
+fn bytes(mapped: &Mapped) -> usize {
+    let target = |target: &MappedTarget| {
+        size_of::<MappedTarget>() + target.params.len() + target.status.len()
+    };
+    size_of::<Mapped>() + mapped.name.len() + mapped.targets.iter().map(target).sum::<usize>()
+}

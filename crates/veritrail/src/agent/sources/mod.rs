@@ -1,0 +1,394 @@
+//! Where the agent's facts come from: a thread for each source, none of which ever waits for the
+//! decision loop.
+
+mod audit;
+mod mapped;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use host::audit::{Control, Stream};
+use host::kmsg::{self, Kmsg};
+use host::uevent::{self, Uevents};
+use serde::Deserialize;
+use trail::Class;
+
+use super::explain::Explained;
+use super::gaps::Place;
+use super::heard::Heard;
+use super::inbox::Inbox;
+use super::status::{Counts, Source, SourceState};
+use super::watermark::Mark;
+use crate::clock;
+use crate::outcome::{Failure, Kind};
+
+/// A source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Name {
+    /// The kernel's audit records, by multicast.
+    Audit,
+    /// The kernel's device events.
+    Uevent,
+    /// The kernel's log.
+    Kmsg,
+    /// Tables and status of the device mapper, asked for again and again.
+    Dm,
+}
+
+impl Name {
+    pub(crate) const ALL: [Name; 4] = [Name::Audit, Name::Uevent, Name::Kmsg, Name::Dm];
+
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Name::Audit => "audit",
+            Name::Uevent => "uevent",
+            Name::Kmsg => "kmsg",
+            Name::Dm => "dm",
+        }
+    }
+
+    /// What is not known without it.
+    fn consequence(self) -> &'static str {
+        match self {
+            Name::Audit => {
+                "violations are learnt late, from counters, and often without their sector"
+            }
+            Name::Uevent => "devices that come and go are seen with the next poll",
+            Name::Kmsg => {
+                "what the kernel only logs is not heard: failed activations, errors behind"
+            }
+            Name::Dm => {
+                "the names, tables and counters of the kernel's mapped devices are not known"
+            }
+        }
+    }
+}
+
+/// What a source says.
+#[derive(Debug)]
+pub(super) enum Input {
+    /// A whole event of the audit stream.
+    Event(Heard),
+    /// All events up to there have come by.
+    Mark(Mark),
+    /// Messages were lost; none: nobody knows how many. Between these times, in milliseconds since
+    /// 1970.
+    Lost { place: Place, messages: Option<u64>, span: [u64; 2] },
+    /// Whether auditing is on, and the kernel's count of records that it lost.
+    Auditing { on: bool, lost: u64 },
+    /// A device event, as it came.
+    Uevent(Vec<u8>),
+    /// A record of the kernel's log, as it came.
+    Kmsg(Vec<u8>),
+    /// Every mapped device.
+    Inventory(Vec<mapped::Mapped>),
+    /// What lies at a place.
+    Explained(Explained),
+    /// A source has ended by itself.
+    Ended { name: Name, why: String },
+    /// The agent is to stop.
+    Stop,
+}
+
+/// What is listened to, and how.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) sources: Vec<Name>,
+    /// Of the audit stream's socket, in bytes.
+    pub(super) audit_buffer: usize,
+    /// Between two looks at what is polled.
+    pub(super) poll: Duration,
+}
+
+/// Room for device events that wait, in bytes.
+const UEVENT_BUFFER: usize = 4 << 20;
+
+/// How often a thread looks whether it is to end.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// How long what has come already is read on when the agent stops.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// The sources that could be opened.
+#[derive(Debug, Default)]
+pub(super) struct Sources {
+    audit: Option<Stream>,
+    control: Option<Control>,
+    uevent: Option<Uevents>,
+    kmsg: Option<Kmsg>,
+    dm: Option<host::dm::Control>,
+    /// What there is to say of each, in the order of [`Name::ALL`].
+    report: Vec<(Name, SourceState, String)>,
+}
+
+impl Sources {
+    /// Opens what can be had.
+    pub(super) fn open(settings: &Settings) -> Sources {
+        let mut sources = Sources::default();
+        for name in Name::ALL {
+            let (state, detail) = if !settings.sources.contains(&name) {
+                (SourceState::Off, "by the configuration".to_owned())
+            } else {
+                match sources.open_one(name, settings) {
+                    Ok(how) => (SourceState::Listening, how),
+                    Err(why) => (SourceState::Missing, why),
+                }
+            };
+            sources.report.push((name, state, detail));
+        }
+        sources
+    }
+
+    fn open_one(&mut self, name: Name, settings: &Settings) -> Result<String, String> {
+        let said = |error: io::Error| error.to_string();
+        match name {
+            Name::Audit => {
+                let stream = Stream::multicast(settings.audit_buffer).map_err(|e| chain(&e))?;
+                let held = stream.receive_buffer().map_err(said)?;
+                self.audit = Some(stream);
+                let mut how = format!("multicast, buffer of {held} bytes");
+                match Control::open().and_then(|mut control| Ok((control.status()?, control))) {
+                    Ok((status, control)) => {
+                        self.control = Some(control);
+                        if !status.is_on() {
+                            how.push_str("; auditing is off (auditctl -e 1 turns it on)");
+                        }
+                    }
+                    Err(error) => {
+                        how.push_str(&format!("; its state is not known: {}", chain(&error)));
+                    }
+                }
+                Ok(how)
+            }
+            Name::Uevent => {
+                self.uevent = Some(Uevents::open(UEVENT_BUFFER).map_err(said)?);
+                Ok("from the kernel".into())
+            }
+            Name::Kmsg => {
+                // What was logged before is of a time of which the next boot's reader knows more.
+                self.kmsg = Some(Kmsg::open(kmsg::From::Now).map_err(said)?);
+                Ok("from now on".into())
+            }
+            Name::Dm => match host::dm::Control::open().map_err(said)? {
+                Some(control) => {
+                    self.dm = Some(control);
+                    Ok(format!("every {} s", settings.poll.as_secs()))
+                }
+                None => Err("this kernel has no device mapper (modprobe dm-mod)".into()),
+            },
+        }
+    }
+
+    /// Refuses to work without any.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        let listening =
+            |(_, state, _): &(Name, SourceState, String)| *state == SourceState::Listening;
+        if self.report.iter().any(listening) {
+            return Ok(());
+        }
+        let why: Vec<String> =
+            self.report.iter().map(|(name, _, why)| format!("{}: {why}", name.word())).collect();
+        Err(Failure::new(Kind::Environment, "there is nothing to listen to")
+            .because(why.join("; "))
+            .hint("run as root, or switch a source on (veritrail.toml, agent.sources)"))
+    }
+
+    /// What there is to say of each, and where it is counted.
+    pub(super) fn report(&self) -> Vec<(Name, Source)> {
+        let source = |(name, state, detail): &(Name, SourceState, String)| {
+            let missing = *state != SourceState::Listening;
+            let source = Source {
+                name: name.word().into(),
+                state: *state,
+                detail: detail.clone(),
+                consequence: missing.then(|| name.consequence().into()),
+                messages: 0,
+                events: 0,
+                lost: 0,
+            };
+            (*name, source)
+        };
+        self.report.iter().map(source).collect()
+    }
+
+    /// Starts a thread for each.
+    pub(super) fn start(self, context: &Context) -> io::Result<Running> {
+        let mut threads = Vec::new();
+        let mut spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new().name(name.to_owned()).spawn(body).map(|thread| {
+                threads.push(thread);
+            })
+        };
+        if let Some(stream) = self.audit {
+            let context = context.of(Name::Audit);
+            spawn("audit", Box::new(move || audit::listen(stream, &context)))?;
+        }
+        let poll = context.poll;
+        if let Some(control) = self.control {
+            let context = context.of(Name::Audit);
+            spawn("audit-state", Box::new(move || audit::watch(control, poll, &context)))?;
+        }
+        if let Some(uevents) = self.uevent {
+            let context = context.of(Name::Uevent);
+            spawn("uevent", Box::new(move || hear_uevents(uevents, &context)))?;
+        }
+        if let Some(log) = self.kmsg {
+            let context = context.of(Name::Kmsg);
+            spawn("kmsg", Box::new(move || hear_kmsg(log, &context)))?;
+        }
+        let (ask, asked) = channel();
+        if let Some(control) = self.dm {
+            let context = context.of(Name::Dm);
+            spawn("dm", Box::new(move || mapped::read(&control, poll, &asked, &context)))?;
+        }
+        Ok(Running { threads, ask })
+    }
+}
+
+/// An error with what is behind it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    text
+}
+
+/// What every source is given.
+#[derive(Clone, Debug)]
+pub(super) struct Context {
+    pub(super) inbox: Arc<Inbox<Input>>,
+    pub(super) stop: Arc<AtomicBool>,
+    pub(super) counts: Vec<(Name, Counts)>,
+    pub(super) poll: Duration,
+    pub(super) trail: std::path::PathBuf,
+}
+
+impl Context {
+    fn of(&self, name: Name) -> ForSource {
+        let counts = self.counts.iter().find(|(of, _)| *of == name);
+        ForSource {
+            name,
+            inbox: Arc::clone(&self.inbox),
+            stop: Arc::clone(&self.stop),
+            counts: counts.map(|(_, counts)| counts.clone()).unwrap_or_default(),
+            trail: self.trail.clone(),
+        }
+    }
+}
+
+/// The same for one source.
+struct ForSource {
+    name: Name,
+    inbox: Arc<Inbox<Input>>,
+    stop: Arc<AtomicBool>,
+    counts: Counts,
+    trail: std::path::PathBuf,
+}
+
+impl ForSource {
+    fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn lost(&self, place: Place, messages: Option<u64>, since: u64) {
+        self.counts.lost(messages.unwrap_or(1));
+        self.inbox.put(Input::Lost { place, messages, span: [since, millis()] });
+    }
+
+    fn ended(&self, why: &dyn std::error::Error) {
+        self.inbox.put(Input::Ended { name: self.name, why: chain(why) });
+    }
+}
+
+/// Now, in milliseconds since 1970.
+pub(super) fn millis() -> u64 {
+    clock::now().realtime_ns / 1_000_000
+}
+
+/// The threads of the sources.
+#[derive(Debug)]
+pub(super) struct Running {
+    threads: Vec<JoinHandle<()>>,
+    ask: Sender<()>,
+}
+
+impl Running {
+    /// The mapped devices are wanted soon.
+    pub(super) fn ask_for_inventory(&self) {
+        // Where there is no device mapper, nobody listens.
+        let _ = self.ask.send(());
+    }
+
+    /// Whether every thread has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
+    }
+}
+
+/// Waits for a question, the next poll or the end; false at the end.
+fn wait_for_turn(asked: &Receiver<()>, poll: Duration, context: &ForSource) -> bool {
+    let until = std::time::Instant::now() + poll;
+    loop {
+        if context.is_stopping() {
+            return false;
+        }
+        let left = until.saturating_duration_since(std::time::Instant::now());
+        if left.is_zero() || asked.recv_timeout(left.min(LOOK)).is_ok() {
+            // One answer for all who asked meanwhile.
+            while asked.try_recv().is_ok() {}
+            return true;
+        }
+    }
+}
+
+fn hear_uevents(mut uevents: Uevents, context: &ForSource) {
+    let mut heard = millis();
+    loop {
+        let stopping = context.is_stopping();
+        match uevents.recv(Some(if stopping { Duration::ZERO } else { LOOK })) {
+            Ok(uevent::Received::Message(raw)) => {
+                context.counts.message();
+                let item = Input::Uevent(raw.to_vec());
+                context.inbox.offer(Class::Keyed, raw.len(), item);
+                heard = millis();
+            }
+            Ok(uevent::Received::Lost(lost)) => context.lost(Place::Uevent, Some(lost), heard),
+            Ok(uevent::Received::TimedOut) if stopping => return,
+            Ok(uevent::Received::TimedOut) => {}
+            Err(error) => return context.ended(&error),
+        }
+    }
+}
+
+fn hear_kmsg(mut log: Kmsg, context: &ForSource) {
+    let mut heard = millis();
+    let mut until = None;
+    loop {
+        let stopping = context.is_stopping();
+        if stopping
+            && *until.get_or_insert_with(|| std::time::Instant::now() + DRAIN)
+                < std::time::Instant::now()
+        {
+            return;
+        }
+        match log.recv(Some(if stopping { Duration::ZERO } else { LOOK })) {
+            Ok(kmsg::Received::Record(raw)) => {
+                context.counts.message();
+                context.inbox.offer(Class::Keyed, raw.len(), Input::Kmsg(raw.to_vec()));
+                heard = millis();
+            }
+            Ok(kmsg::Received::Lost(lost)) => context.lost(Place::Kmsg, Some(lost), heard),
+            Ok(kmsg::Received::TimedOut) if stopping => return,
+            Ok(kmsg::Received::TimedOut) => {}
+            Err(error) => return context.ended(&error),
+        }
+    }
+}

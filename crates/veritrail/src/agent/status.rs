@@ -1,0 +1,177 @@
+//! What the agent says of itself, at its socket: one JSON line each way (docs/formats/agent.md).
+
+use std::io;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::json_line;
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Question {
+    /// How is it?
+    Status,
+}
+
+/// The longest answer, in bytes: ten thousand devices.
+const LONGEST: u64 = 16 << 20;
+
+/// How the agent is.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Status {
+    pub(crate) pid: u32,
+    /// Seconds since 1970.
+    pub(crate) started: u64,
+    pub(crate) trail: String,
+    /// Whether the trail can be written.
+    pub(crate) trail_works: bool,
+    /// Entries handed in to the trail.
+    pub(crate) entries: u64,
+    /// Entries lost at most and not told of in the trail yet.
+    pub(crate) lost_entries: u64,
+    /// Where the tree is; none where there is none.
+    pub(crate) tree: Option<String>,
+    pub(crate) sources: Vec<Source>,
+    /// Events of our own system calls, which are not kept.
+    pub(crate) own_events: u64,
+    pub(crate) inbox: Inbox,
+    pub(crate) violations: u64,
+    pub(crate) devices: Vec<Device>,
+}
+
+/// Where facts come from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Source {
+    pub(crate) name: String,
+    pub(crate) state: SourceState,
+    /// Why it is not heard, or how.
+    pub(crate) detail: String,
+    /// What is not known without it.
+    pub(crate) consequence: Option<String>,
+    /// Messages that came.
+    pub(crate) messages: u64,
+    /// Whole events made of them.
+    pub(crate) events: u64,
+    /// Messages that were lost on the way; what nobody counted is one.
+    pub(crate) lost: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum SourceState {
+    Listening,
+    /// It cannot be had.
+    Missing,
+    /// The configuration leaves it out.
+    Off,
+    /// It was heard and is not any more.
+    Ended,
+}
+
+impl SourceState {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            SourceState::Listening => "listening",
+            SourceState::Missing => "missing",
+            SourceState::Off => "off",
+            SourceState::Ended => "ended",
+        }
+    }
+}
+
+/// The queue between sources and decisions.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Inbox {
+    /// The most bytes it ever held.
+    pub(crate) high_water: u64,
+    pub(crate) capacity: u64,
+    /// What found no room, by class.
+    pub(crate) lost_integrity: u64,
+    pub(crate) lost_keyed: u64,
+    pub(crate) lost_rest: u64,
+}
+
+/// A device that the agent knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Device {
+    pub(crate) name: String,
+    /// Major and minor number; none for a device that veritrail serves.
+    pub(crate) device: Option<String>,
+    pub(crate) module: String,
+    pub(crate) state: String,
+    pub(crate) violations: u64,
+    pub(crate) last_violation: Option<String>,
+    /// The file that the last violation hit.
+    pub(crate) last_file: Option<String>,
+}
+
+/// Counts of one source, by whoever reads it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Counts(Arc<[AtomicU64; 3]>);
+
+impl Counts {
+    pub(super) fn message(&self) {
+        self.0[0].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn event(&self) {
+        self.0[1].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn lost(&self, messages: u64) {
+        self.0[2].fetch_add(messages, Ordering::Relaxed);
+    }
+
+    /// Messages, events, lost.
+    pub(super) fn read(&self) -> [u64; 3] {
+        [0, 1, 2].map(|at: usize| self.0[at].load(Ordering::Relaxed))
+    }
+}
+
+/// The status as the loop last made it, for whoever asks.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Board(Arc<Mutex<Status>>);
+
+impl Board {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Status> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Answers whoever asks, one after the other, until the listener is shut down.
+pub(super) fn answer_all(listener: &UnixListener, board: &Board) {
+    for stream in listener.incoming() {
+        let Ok(stream) = stream else {
+            // No descriptor is left; there may be one in a moment.
+            std::thread::sleep(Duration::from_millis(10));
+            continue;
+        };
+        let Ok((Question::Status, _)) = json_line::listen(&stream) else { continue };
+        let status = board.lock().clone();
+        // Whoever asked may have gone.
+        let _ = json_line::say(&stream, &status);
+    }
+}
+
+/// Asks the agent behind this socket; none if there is none.
+pub(super) fn ask(socket: &Path) -> io::Result<Option<Status>> {
+    let stream = match UnixStream::connect(socket) {
+        Err(error)
+            if [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused]
+                .contains(&error.kind()) =>
+        {
+            return Ok(None);
+        }
+        stream => stream?,
+    };
+    stream.set_write_timeout(Some(json_line::PROMPT))?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    json_line::say(&stream, &Question::Status)?;
+    json_line::hear(&stream, LONGEST).map(Some)
+}

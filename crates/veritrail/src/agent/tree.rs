@@ -1,0 +1,158 @@
+//! The names below the agent's mount: `devices/NAME`, a link to the device, and `devices/NAME.status`,
+//! what is known of it as one JSON object.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use host::fuse::Errno;
+use host::fuse_tree::{Entry, Kind, Tree};
+
+const DEVICES: &str = "devices";
+const STATUS: &[u8] = b".status";
+
+/// One device, as the tree shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Shown {
+    /// Its name, any bytes.
+    pub(super) name: Vec<u8>,
+    /// Where it is.
+    pub(super) path: PathBuf,
+    /// What its status file says.
+    pub(super) status: String,
+}
+
+/// What the tree shows now. Cheap to hand out, and replaced as a whole.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Names(Arc<Mutex<Arc<BTreeMap<OsString, Entry>>>>);
+
+impl Names {
+    /// From now on these devices are there. Of two with one name the first keeps it.
+    pub(super) fn show(&self, devices: Vec<Shown>) {
+        let mut names = BTreeMap::new();
+        for Shown { name, path, status } in devices {
+            let name = escape(&name);
+            let mut status_name = name.clone();
+            status_name.extend_from_slice(STATUS);
+            let mut text = status.into_bytes();
+            text.push(b'\n');
+            names.entry(OsString::from_vec(name)).or_insert(Entry::Link(path));
+            names.entry(OsString::from_vec(status_name)).or_insert(Entry::File(text));
+        }
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(names);
+    }
+
+    fn now(&self) -> Arc<BTreeMap<OsString, Entry>> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Tree for Names {
+    fn look(&self, path: &Path) -> Result<Entry, Errno> {
+        let mut names = path.iter();
+        match (names.next(), names.next(), names.next()) {
+            (None, ..) => Ok(Entry::Directory),
+            (Some(devices), None, _) if devices == DEVICES => Ok(Entry::Directory),
+            (Some(devices), Some(name), None) if devices == DEVICES => {
+                self.now().get::<OsStr>(name).cloned().ok_or(Errno::NOENT)
+            }
+            _ => Err(Errno::NOENT),
+        }
+    }
+
+    fn list(&self, path: &Path) -> Result<Vec<(OsString, Kind)>, Errno> {
+        if path == Path::new("") {
+            return Ok(vec![(DEVICES.into(), Kind::Directory)]);
+        }
+        if path != Path::new(DEVICES) {
+            return Err(match self.look(path)? {
+                Entry::Directory => Errno::NOENT,
+                Entry::Link(_) | Entry::File(_) => Errno::NOTDIR,
+            });
+        }
+        let kind = |entry: &Entry| match entry {
+            Entry::Directory => Kind::Directory,
+            Entry::Link(_) => Kind::Link,
+            Entry::File(_) => Kind::File,
+        };
+        Ok(self.now().iter().map(|(name, entry)| (name.clone(), kind(entry))).collect())
+    }
+}
+
+/// A device's name as a file name, in the way of libdevmapper and udev: what is not a letter, a digit
+/// or one of `#+-.:=@_` becomes `\xNN`. So does a dot in front, and that of a `.status` at the end: it
+/// would be another device's file.
+pub(super) fn escape(name: &[u8]) -> Vec<u8> {
+    let status = name.ends_with(STATUS).then(|| name.len() - STATUS.len());
+    let mut escaped = Vec::with_capacity(name.len());
+    for (at, byte) in name.iter().enumerate() {
+        let plain = byte.is_ascii_alphanumeric() || b"#+-.:=@_".contains(byte);
+        if plain && !(*byte == b'.' && (at == 0 || Some(at) == status)) {
+            escaped.push(*byte);
+        } else {
+            escaped.extend_from_slice(format!("\\x{byte:02x}").as_bytes());
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_a_file_name_whatever_is_in_it() {
+        for (name, file) in [
+            (&b"usr-1.2"[..], "usr-1.2"),
+            (b"a b\n\xff\\", "a\\x20b\\x0a\\xff\\x5c"),
+            (b"..", "\\x2e."),
+            (b"a.status", "a\\x2estatus"),
+            (b"a/b", "a\\x2fb"),
+            (b"", ""),
+        ] {
+            assert_eq!(escape(name), file.as_bytes());
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn two_names_never_meet(a: Vec<u8>, b: Vec<u8>) {
+            let status = [&escape(&b)[..], STATUS].concat();
+            assert_ne!(escape(&a), status);
+            assert_eq!(a == b, escape(&a) == escape(&b));
+        }
+    }
+
+    #[test]
+    fn devices_and_their_status_are_shown() {
+        let names = Names::default();
+        let shown = |name: &[u8], path: &str| Shown {
+            name: name.into(),
+            path: path.into(),
+            status: "{}".into(),
+        };
+        names.show(vec![
+            shown(b"b c", "/dev/mapper/b\\x20c"),
+            shown(b"a", "/x"),
+            shown(b"a", "/y"),
+        ]);
+        let list = |path: &str| {
+            let names = names.list(Path::new(path))?;
+            Ok(names.into_iter().map(|(name, _)| name.into_string().unwrap()).collect::<Vec<_>>())
+        };
+        assert_eq!(list(""), Ok(vec!["devices".into()]));
+        let devices = ["a", "a.status", "b\\x20c", "b\\x20c.status"].map(String::from);
+        assert_eq!(list("devices"), Ok(devices.to_vec()));
+        let look = |path: &str| names.look(Path::new(path));
+        assert_eq!(look("devices/a"), Ok(Entry::Link("/x".into())));
+        assert_eq!(look("devices/a.status"), Ok(Entry::File(b"{}\n".to_vec())));
+        for none in ["x", "devices/c", "devices/a/b", "x/a"] {
+            assert_eq!(look(none), Err(Errno::NOENT), "{none}");
+        }
+        assert_eq!(list("devices/a"), Err(Errno::NOTDIR));
+        names.show(Vec::new());
+        assert_eq!(list("devices"), Ok(Vec::new()));
+    }
+}

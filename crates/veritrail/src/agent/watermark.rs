@@ -1,0 +1,142 @@
+//! Up to which of the kernel's serials everything that was heard is on record. It is noted each second
+//! beside the agent's lock, so that an agent that follows a killed one can say what is missing at most.
+//!
+//! ```text
+//!  serials   ... W ················ killed ·············· F ...
+//!                └ some on record ┘        └ nobody heard ┘└ the first that the next one hears
+//!  missing at most: those between W and F that the trail does not have
+//! ```
+
+use std::collections::{HashSet, VecDeque};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use record::units::LeafIndex;
+use record::{EventId, Line};
+use serde::{Deserialize, Serialize};
+use trail::{Disk, Reader};
+
+use super::journal::{Handed, Journal};
+
+/// What an agent leaves for the next one. The file lies in the run directory, which no boot outlives;
+/// the id of the boot says it again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Note {
+    /// The boot's id.
+    pub(super) boot: String,
+    /// Whether the agent ended by itself, with everything on record.
+    pub(super) stopped: bool,
+    /// When it was written, in milliseconds since 1970.
+    pub(super) millis: u64,
+    /// The trail, and how many leaves it had when `serial` had not been heard yet.
+    pub(super) trail: PathBuf,
+    pub(super) leaves: u64,
+    /// Every event of the stream up to here is on record, or told of as lost.
+    pub(super) serial: Option<u32>,
+}
+
+const NAME: &str = "state.json";
+
+impl Note {
+    /// What the last agent of this run directory left, if that was in this boot.
+    pub(super) fn read(dir: &Path, boot: &str) -> Option<Note> {
+        let text = fs::read(dir.join(NAME)).ok()?;
+        let note: Note = serde_json::from_slice(&text).ok()?;
+        (note.boot == boot).then_some(note)
+    }
+
+    pub(super) fn write(&self, dir: &Path) -> io::Result<()> {
+        let next = dir.join("state.json.new");
+        fs::write(&next, serde_json::to_vec(self)?)?;
+        fs::rename(next, dir.join(NAME))
+    }
+
+    /// How many events between this note and the first that is heard now are not on record, at most.
+    /// None where no serial was noted.
+    pub(super) fn missing(&self, first: u32) -> Option<u32> {
+        let since = self.serial?;
+        let between = first.wrapping_sub(since).saturating_sub(1);
+        // A trail that cannot be read, now or ever, makes the bound wider, not wrong.
+        let found = found_since(&self.trail, self.leaves, since, between).unwrap_or(0);
+        Some(between.saturating_sub(found))
+    }
+}
+
+/// How many of the `between` serials behind `since` the trail has, from that leaf on.
+fn found_since(trail: &Path, leaf: u64, since: u32, between: u32) -> Result<u32, trail::Error> {
+    let mut reader = Reader::open(Disk::new(trail), LeafIndex(leaf))?;
+    let mut found = HashSet::new();
+    while let Some(leaf) = reader.next()? {
+        if let Some(EventId { serial, .. }) = kernel_event(leaf.bytes)
+            && (1..=between).contains(&serial.wrapping_sub(since))
+        {
+            found.insert(serial);
+        }
+    }
+    Ok(u32::try_from(found.len()).unwrap_or(u32::MAX))
+}
+
+/// The id of a leaf that the kernel wrote.
+fn kernel_event(leaf: &[u8]) -> Option<EventId> {
+    let tail = Line::parse_stored(leaf.trim_ascii_end().rsplit(|b| *b == b'\n').next()?).ok()?;
+    let is_kernel = record::stored::tail_value(tail.own_tail()?, "VT_SRC") == Some(b"kernel");
+    is_kernel.then(|| tail.id())
+}
+
+/// A place in the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// Every event up to this serial has come by, of those that were heard at all.
+    pub(super) serial: u32,
+    /// When it was the newest, in milliseconds since 1970.
+    pub(super) millis: u64,
+    /// How many leaves the trail had then.
+    pub(super) leaves: u64,
+}
+
+/// Moves the mark on.
+#[derive(Debug, Default)]
+pub(super) struct Watermark {
+    /// Marks, with what had been handed in when they came by.
+    waiting: VecDeque<(Mark, Option<Handed>)>,
+    reached: Option<Mark>,
+    /// Whether `reached` is another than was asked for last.
+    moved: bool,
+}
+
+impl Watermark {
+    /// All events up to the mark have been handed in, `last` the last of them.
+    pub(super) fn pass(&mut self, mark: Mark, last: Option<Handed>) {
+        self.waiting.push_back((mark, last));
+    }
+
+    /// The mark up to which everything is durable.
+    pub(super) fn reached(&mut self, journal: &Journal) -> Option<Mark> {
+        while let Some((mark, handed)) = self.waiting.front().copied()
+            && handed.is_none_or(|handed| journal.is_settled(handed))
+        {
+            self.reached = Some(mark);
+            self.moved = true;
+            self.waiting.pop_front();
+        }
+        self.reached
+    }
+
+    /// The mark that came last, for when everything is durable.
+    pub(super) fn last(&self) -> Option<Mark> {
+        self.waiting.back().map(|(mark, _)| *mark).or(self.reached)
+    }
+
+    /// Whether it has moved since this was last asked.
+    pub(super) fn has_moved(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
+    }
+}
+
+/// How many leaves the trail has at least, by its checkpoint; 0 where it has none.
+pub(super) fn leaves(dir: &Path) -> u64 {
+    // The second line of a checkpoint is its size (c2sp.org/tlog-checkpoint).
+    let size = |note: String| note.lines().nth(1)?.parse().ok();
+    fs::read_to_string(dir.join(trail::layout::CHECKPOINT)).ok().and_then(size).unwrap_or(0)
+}

@@ -1,0 +1,154 @@
+//! `veritrail agent`: listen to the kernel, and say how that goes.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::trail::print_json;
+use crate::agent::{self, Device, Home, Options, SourceState, Status};
+use crate::config::{self, Config};
+use crate::outcome::{Failure, Outcome};
+
+/// The verbs of `veritrail agent`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Run(RunArgs),
+    Status(StatusArgs),
+}
+
+/// Listen to the kernel in the foreground, for a service manager
+///
+/// Writes every audit record into the trail as it comes, and beside those of verity, integrity and crypt
+/// devices what they mean: the device by name, the bytes, the file and its mounts. Listens to audit (beside
+/// auditd, by multicast), device events, the kernel log and the device mapper; a source that cannot be had is
+/// named, with what is not known without it, and the others do. Nothing is lost in silence: what is, becomes a
+/// VT_GAP record.
+///
+/// Prints what it listens to and then `ready`, and tells the service manager (READY=1, STATUS=, STOPPING=1; see
+/// sd_notify(3)). SIGTERM and SIGINT end it: what has come is written, the tree unmounted, the trail closed.
+/// Exit status 3: there is nothing to listen to.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  veritrail agent run
+  veritrail agent run --trail ./trail --run-dir ./run
+  systemctl enable --now veritrail-agent.service
+  cat /run/veritrail/fs/devices/root.status | jq .violations")]
+pub(crate) struct RunArgs {
+    /// Write here instead of /var/log/veritrail; made if it is not there
+    #[arg(long, value_name = "DIR")]
+    trail: Option<PathBuf>,
+    /// Mount the tree of devices here instead of at `fs` in the run directory
+    #[arg(long, value_name = "DIR")]
+    mount: Option<PathBuf>,
+    /// Read this configuration instead of /etc/veritrail/veritrail.toml
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Be the agent of this run directory instead of /run/veritrail
+    #[arg(long, value_name = "DIR")]
+    run_dir: Option<PathBuf>,
+}
+
+/// Say what the agent listens to, what it has lost, and how the devices are
+///
+/// Exit status 1 where there is no agent.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  veritrail agent status
+  veritrail agent status --json | jq '.devices[] | select(.violations > 0)'")]
+pub(crate) struct StatusArgs {
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    /// Ask the agent of this run directory instead of /run/veritrail
+    #[arg(long, value_name = "DIR")]
+    run_dir: Option<PathBuf>,
+}
+
+impl Verb {
+    /// Does it.
+    pub(crate) fn run(&self, out: &mut dyn Write) -> Result<Outcome, Failure> {
+        match self {
+            Verb::Run(args) => run(args, out),
+            Verb::Status(args) => status(args, out),
+        }
+    }
+}
+
+fn run(args: &RunArgs, out: &mut dyn Write) -> Result<Outcome, Failure> {
+    let config = Config::load(args.config.as_deref())?;
+    let trail = match &args.trail {
+        Some(trail) => trail.clone(),
+        None => config::default_trail()?,
+    };
+    let absolute = |path: &PathBuf| {
+        std::path::absolute(path).map_err(|error| crate::run_dir::cannot("find", path, error))
+    };
+    let options = Options {
+        home: Home::locate(args.run_dir.as_deref())?,
+        trail: absolute(&trail)?,
+        tree: args.mount.as_ref().map(absolute).transpose()?,
+        config,
+    };
+    agent::run(options, out).map(|()| Outcome::Good)
+}
+
+fn status(args: &StatusArgs, out: &mut dyn Write) -> Result<Outcome, Failure> {
+    let home = Home::locate(args.run_dir.as_deref())?;
+    let status = agent::ask(&home)?;
+    if args.json {
+        print_json(out, &status)?;
+    } else {
+        match &status {
+            Some(status) => print(status, out)?,
+            None => writeln!(out, "no agent in {}", home.path().display())?,
+        }
+    }
+    Ok(if status.is_some() { Outcome::Good } else { Outcome::Absent })
+}
+
+fn print(status: &Status, out: &mut dyn Write) -> Result<(), Failure> {
+    writeln!(out, "agent:      process {}", status.pid)?;
+    let works = if status.trail_works { "" } else { ", which cannot be written" };
+    writeln!(out, "trail:      {}{works}", status.trail)?;
+    writeln!(
+        out,
+        "            {} entries handed in, {} lost at most and not told of yet",
+        status.entries, status.lost_entries
+    )?;
+    writeln!(out, "tree:       {}", status.tree.as_deref().unwrap_or("none"))?;
+    for source in &status.sources {
+        let label = format!("{}:", source.name);
+        writeln!(out, "{label:<12}{}: {}", source.state.word(), source.detail)?;
+        if source.state != SourceState::Off {
+            writeln!(
+                out,
+                "            {} messages, {} events, {} lost",
+                source.messages, source.events, source.lost
+            )?;
+        }
+        if let Some(consequence) = &source.consequence {
+            writeln!(out, "            {consequence}")?;
+        }
+    }
+    let inbox = &status.inbox;
+    writeln!(
+        out,
+        "queue:      {} of {} bytes at most; lost {} integrity, {} keyed, {} rest",
+        inbox.high_water, inbox.capacity, inbox.lost_integrity, inbox.lost_keyed, inbox.lost_rest
+    )?;
+    writeln!(out, "own:        {} events of our own calls were not kept", status.own_events)?;
+    writeln!(out, "violations: {}", status.violations)?;
+    for device in &status.devices {
+        let Device { name, device, module, state, violations, last_violation, last_file } = device;
+        let number = device.as_deref().unwrap_or("-");
+        writeln!(out, "device:     {name} ({module}, {number}): {state}, {violations} violations")?;
+        if let Some(last) = last_violation {
+            writeln!(out, "            last: {last}")?;
+        }
+        if let Some(file) = last_file {
+            writeln!(out, "            file: {file}")?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,272 @@
+//! A folder with a run directory and a trail, agents in it, and nothing left behind.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use host::audit::{Control, Status};
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// No agent lives longer, in seconds.
+const LIFE: &str = "100";
+
+/// No test waits longer, for others or for anything of its own.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Auditing switched on, alone on the machine, and all put back behind it.
+pub(crate) struct Auditing {
+    _lock: File,
+    pub(crate) control: Control,
+    before: Status,
+}
+
+impl Auditing {
+    /// None, and a line about it, where this machine has no audit for us.
+    pub(crate) fn begin(test: &str) -> Option<Auditing> {
+        let skip = |reason: &dyn std::fmt::Display| eprintln!("SKIPPED: {test}: {reason}");
+        if !rustix::process::geteuid().is_root() {
+            skip(&"needs root");
+            return None;
+        }
+        // All tests of all crates take it which change the state of audit.
+        let path = std::env::temp_dir().join("veritrail-audit-test.lock");
+        let lock = File::options().create(true).append(true).open(path).unwrap();
+        soon("the lock of audit", || {
+            flock(lock.as_fd(), FlockOperation::NonBlockingLockExclusive).is_ok()
+        });
+        let opened = Control::open().and_then(|mut control| Ok((control.status()?, control)));
+        let (before, mut control) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                skip(&error);
+                return None;
+            }
+        };
+        if before.pid != 0 || before.is_locked() || !control.rules().unwrap().is_empty() {
+            skip(&format!("audit is somebody else's here: {before:?}"));
+            return None;
+        }
+        control.set_backlog_limit(8192).unwrap();
+        control.set_enabled(true).unwrap();
+        Some(Auditing { _lock: lock, control, before })
+    }
+
+    /// Sends messages `WORD n=0`, `WORD n=1` ... as TRUSTED_APP.
+    pub(crate) fn send(&mut self, word: &str, messages: usize) {
+        for n in 0..messages {
+            self.control.send_user(1121, format!("{word} n={n}").as_bytes()).unwrap();
+        }
+    }
+}
+
+impl Drop for Auditing {
+    fn drop(&mut self) {
+        for rule in self.control.rules().unwrap_or_default() {
+            let _ = self.control.delete_rule(&rule);
+        }
+        let _ = self.control.set_enabled(self.before.is_on());
+        let _ = self.control.set_backlog_limit(self.before.backlog_limit);
+    }
+}
+
+/// Waits until it is so.
+pub(crate) fn soon(what: &str, mut is_so: impl FnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < until, "{what} has not come");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) status: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+pub(crate) struct Bench {
+    folder: TempDir,
+    /// Our binary, and what runs it.
+    program: Vec<String>,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Bench {
+        let program = vec![env!("CARGO_BIN_EXE_veritrail").to_owned()];
+        Bench { folder: TempDir::new().unwrap(), program }
+    }
+
+    /// From now on our binary is run so, and by somebody else.
+    pub(crate) fn run_by(&mut self, runner: &[&str]) {
+        // Ours may lie where he may not go.
+        let copy = self.path("veritrail");
+        fs::copy(env!("CARGO_BIN_EXE_veritrail"), &copy).unwrap();
+        let words = runner.iter().map(|word| (*word).to_owned());
+        self.program = words.chain([copy.to_str().unwrap().to_owned()]).collect();
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    /// A command of ours in the folder, with an end.
+    pub(crate) fn veritrail(&self, arguments: &[&str]) -> Ran {
+        let mut command = Command::new("timeout");
+        command.args(["-k", "1", "60"]).args(&self.program).args(arguments);
+        let output = command.current_dir(self.folder.path()).stdin(Stdio::null()).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ran { status: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
+    }
+
+    /// Starts an agent and waits until it is ready.
+    pub(crate) fn start(&self, more: &[&str]) -> Agent {
+        let began = Instant::now();
+        let mut child = Command::new("timeout")
+            .args(["-k", "1", LIFE])
+            .args(&self.program)
+            .args(["agent", "run", "--trail", "trail", "--run-dir", "run"])
+            .args(more)
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(File::create(self.path("stderr")).unwrap())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (sender, receiver) = channel();
+        thread::spawn(move || {
+            let mut said = Vec::new();
+            while let Some(Ok(line)) = lines.next() {
+                let is_ready = line.starts_with("ready");
+                said.push(line);
+                if is_ready {
+                    break;
+                }
+            }
+            let _ = sender.send(said);
+            // The pipe stays open as long as the agent lives.
+            while let Some(Ok(_)) = lines.next() {}
+        });
+        let said = receiver.recv_timeout(Duration::from_secs(20)).unwrap();
+        let errors = fs::read_to_string(self.path("stderr")).unwrap();
+        assert!(said.last().is_some_and(|line| line.starts_with("ready")), "{said:?} {errors}");
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        let status = self.status();
+        let pid = i32::try_from(status["pid"].as_i64().unwrap()).unwrap();
+        Agent { child, pid: Pid::from_raw(pid).unwrap(), said }
+    }
+
+    pub(crate) fn status(&self) -> Value {
+        let ran = self.veritrail(&["agent", "status", "--json", "--run-dir", "run"]);
+        serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("{ran:?}"))
+    }
+
+    /// What a source has counted.
+    pub(crate) fn source(&self, name: &str, key: &str) -> Value {
+        let status = self.status();
+        let sources = status["sources"].as_array().unwrap();
+        sources.iter().find(|source| source["name"] == name).unwrap()[key].clone()
+    }
+
+    /// The stored lines of one record type: what follows `audit(...): `, without the tail.
+    pub(crate) fn bodies(&self, kind: &str) -> Vec<String> {
+        let ran = self.veritrail(&["search", "--trail", "trail", "--raw", "-m", kind]);
+        assert!(ran.status == Some(0) || ran.status == Some(1), "{ran:?}");
+        let wanted = format!("type={kind} ");
+        let body = |line: &str| {
+            let line = line.split('\x1d').next().unwrap();
+            line.strip_prefix(&wanted).map(|rest| rest.split_once(": ").unwrap().1.to_owned())
+        };
+        ran.out.lines().filter_map(body).collect()
+    }
+
+    /// The gaps of a source: their bodies.
+    pub(crate) fn gaps(&self, source: &str) -> Vec<String> {
+        let source = format!("source={source} ");
+        self.bodies("VT_GAP").into_iter().filter(|body| body.starts_with(&source)).collect()
+    }
+
+    pub(crate) fn mounts(&self) -> Vec<String> {
+        let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let folder = self.folder.path().to_str().unwrap();
+        let point = |line: &str| line.split(' ').nth(4).unwrap().to_owned();
+        text.lines().map(point).filter(|point| point.starts_with(folder)).collect()
+    }
+
+    pub(crate) fn trail_is_good(&self) {
+        let ran = self.veritrail(&["trail", "verify", "trail"]);
+        assert_eq!(ran.status, Some(0), "{ran:?}");
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        for point in self.mounts() {
+            let _ = rustix::mount::unmount(&point, rustix::mount::UnmountFlags::DETACH);
+        }
+    }
+}
+
+/// An agent that runs; killed when it is dropped.
+pub(crate) struct Agent {
+    child: Child,
+    pub(crate) pid: Pid,
+    pub(crate) said: Vec<String>,
+}
+
+impl Agent {
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid, signal).unwrap();
+    }
+
+    /// Ends it as a service manager does; its exit status.
+    pub(crate) fn stop(mut self) -> Option<i32> {
+        self.signal(Signal::TERM);
+        let began = Instant::now();
+        let status = self.child.wait().unwrap().code();
+        assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+        status
+    }
+
+    /// Kills it, and returns when it is gone.
+    pub(crate) fn kill(mut self) {
+        self.signal(Signal::KILL);
+        self.child.wait().unwrap();
+    }
+
+    pub(crate) fn says(&self, what: &str) -> bool {
+        self.said.iter().any(|line| line.contains(what))
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = kill_process(self.pid, Signal::KILL);
+        let _ = self.child.wait();
+    }
+}
+
+/// A number in a record: `key=N`.
+pub(crate) fn number(body: &str, key: &str) -> u64 {
+    let value = body.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+    value.unwrap_or_else(|| panic!("no {key} in {body}")).parse().unwrap()
+}
+
+/// Whether a tree can be mounted.
+pub(crate) fn has_fuse() -> bool {
+    OpenOptions::new().read(true).write(true).open("/dev/fuse").is_ok()
+}

@@ -1,0 +1,123 @@
+//! Nothing is lost in silence: what was sent is what is stored and what the gaps say.
+
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::bench::{Auditing, Bench, number, soon};
+
+/// The numbers of the messages that are stored.
+fn stored(bench: &Bench, word: &str) -> BTreeSet<u64> {
+    let of_word = format!("msg='{word} n=");
+    let bodies = bench.bodies("TRUSTED_APP");
+    let ours = bodies.iter().filter(|body| body.contains(&of_word));
+    let numbers: Vec<u64> = ours
+        .map(|body| {
+            let rest = body.split_once(&of_word).unwrap().1;
+            rest.split('\'').next().unwrap().parse().unwrap()
+        })
+        .collect();
+    let set: BTreeSet<u64> = numbers.iter().copied().collect();
+    assert_eq!(set.len(), numbers.len(), "something is there twice");
+    set
+}
+
+const FLOOD: usize = 20_000;
+
+#[test]
+fn a_flood_fits_the_buffer() {
+    let Some(mut auditing) = Auditing::begin("a_flood_fits_the_buffer") else { return };
+    let bench = Bench::new();
+    let agent = bench.start(&[]);
+    // All of it waits in the socket.
+    agent.signal(Signal::STOP);
+    auditing.send("flood", FLOOD);
+    agent.signal(Signal::CONT);
+    soon("the flood", || bench.source("audit", "events").as_u64() >= Some(FLOOD as u64));
+    assert_eq!(agent.stop(), Some(0));
+    assert_eq!(stored(&bench, "flood").len(), FLOOD);
+    assert_eq!(bench.bodies("VT_GAP"), [""; 0]);
+    bench.trail_is_good();
+}
+
+#[test]
+fn a_flood_that_does_not_fit_is_stored_and_counted_exactly() {
+    let test = "a_flood_that_does_not_fit_is_stored_and_counted_exactly";
+    let Some(mut auditing) = Auditing::begin(test) else { return };
+    let bench = Bench::new();
+    bench.write("config", "[agent]\nsources = [\"audit\"]\naudit_buffer = 4096\n");
+    let agent = bench.start(&["--config", "config"]);
+    for _ in 0..4 {
+        agent.signal(Signal::STOP);
+        auditing.send("flood", FLOOD / 8);
+        agent.signal(Signal::CONT);
+        auditing.send("flux", FLOOD / 8);
+    }
+    let count = |key: &str| bench.source("audit", key).as_u64().unwrap();
+    soon("the last", || count("messages") + count("lost") >= FLOOD as u64);
+    assert!(count("lost") > 1000);
+    assert_eq!(agent.stop(), Some(0));
+    let gaps = bench.gaps("audit");
+    assert!(gaps.iter().all(|gap| gap.contains(" count=exact from=")), "{gaps:?}");
+    let lost: u64 = gaps.iter().map(|gap| number(gap, "records")).sum();
+    let stored = bench.bodies("TRUSTED_APP").len() as u64;
+    assert_eq!(stored + lost, FLOOD as u64, "{stored} stored, {gaps:?}");
+    bench.trail_is_good();
+}
+
+/// Kills an agent at several moments; the gap is never narrower than the truth and hardly wider.
+#[test]
+fn a_killed_agent_is_a_gap_whose_bound_holds_and_is_tight() {
+    let test = "a_killed_agent_is_a_gap_whose_bound_holds_and_is_tight";
+    let Some(mut auditing) = Auditing::begin(test) else { return };
+    // Records of audit's own that a round may make: listeners that come and go.
+    const OTHERS: u64 = 8;
+    for (before, pause) in [(200, 0), (200, 100), (2000, 0), (500, 1500), (500, 4500)] {
+        let bench = Bench::new();
+        let agent = bench.start(&[]);
+        auditing.send("before", before);
+        thread::sleep(Duration::from_millis(pause));
+        agent.kill();
+        auditing.send("between", 300);
+        let agent = bench.start(&[]);
+        auditing.send("after", 10);
+        soon("the last", || stored(&bench, "after").len() == 10);
+        assert_eq!(agent.stop(), Some(0));
+        let gaps = bench.gaps("agent");
+        let [gap] = &gaps[..] else { panic!("{before} {pause} {gaps:?}") };
+        assert!(gap.starts_with("source=agent reason=killed events="), "{gap}");
+        assert!(gap.contains(" count=at-most from="), "{gap}");
+        let said = number(gap, "events");
+        // The kernel may still have had some of the second ones when somebody listened again.
+        let there = stored(&bench, "before").len() + stored(&bench, "between").len();
+        let missing = (before + 300 - there) as u64;
+        assert!((missing..=missing + OTHERS).contains(&said), "{missing} are missing: {gap}");
+        let states = bench.bodies("VT_AGENT");
+        assert!(states[1].contains(" before=killed"), "{states:?}");
+        bench.trail_is_good();
+    }
+}
+
+#[test]
+fn a_stop_and_a_start_tell_what_nobody_heard_between() {
+    let test = "a_stop_and_a_start_tell_what_nobody_heard_between";
+    let Some(mut auditing) = Auditing::begin(test) else { return };
+    let bench = Bench::new();
+    let agent = bench.start(&[]);
+    auditing.send("before", 20);
+    assert_eq!(agent.stop(), Some(0));
+    assert_eq!(stored(&bench, "before").len(), 20, "what had come is drained");
+    auditing.send("between", 30);
+    let agent = bench.start(&[]);
+    auditing.send("after", 1);
+    soon("the last", || stored(&bench, "after").len() == 1);
+    assert_eq!(agent.stop(), Some(0));
+    let gaps = bench.gaps("agent");
+    let [gap] = &gaps[..] else { panic!("{gaps:?}") };
+    assert!(gap.starts_with("source=agent reason=stopped events="), "{gap}");
+    assert!((30..=38).contains(&number(gap, "events")), "{gap}");
+    let states = bench.bodies("VT_AGENT");
+    assert!(states[2].contains(" late=") && states[2].contains(" before=stopped"), "{states:?}");
+}

@@ -1,0 +1,10 @@
+//! The agent as a user has it: `agent run`, what the kernel says meanwhile, `agent status`, the tree, and
+//! the trail behind it. Auditing is global, so the tests that switch it on run one after the other,
+//! with those of other crates too. Devices of the device mapper are in tests/vm.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod bench;
+mod lacking;
+mod life;
+mod losses;
