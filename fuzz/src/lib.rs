@@ -271,7 +271,7 @@ pub fn mountinfo(bytes: &[u8]) {
         line.extend(entry.fs_type);
         line.push(b' ');
         escaped(&mut line, &entry.source);
-        line.extend(b"rw");
+        line.extend(if entry.read_only { b"ro" } else { b"rw" });
         assert_eq!(MountEntry::parse(&line).as_ref(), Some(&entry));
     }
     assert!(mounts <= lines);
