@@ -5,4 +5,5 @@
 
 mod auditing;
 mod control;
+mod namespaces;
 mod stream;

@@ -1,7 +1,8 @@
 //! `veritrail doctor`: what this machine offers, and what to do about what it lacks.
 //!
-//! Reads /proc, /sys and the run directory, opens /dev/fuse and closes it; it changes nothing and
-//! probes nothing by a system call that could leave a trace.
+//! Reads /proc, /sys, audit's status and the run directory, opens /dev/fuse and closes it; it changes
+//! nothing and probes nothing by a system call that could leave a trace. Reading audit's records
+//! would: whoever joins is recorded.
 
 use std::borrow::Cow;
 use std::fs::{self, OpenOptions};
@@ -10,6 +11,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use host::audit;
+use rustix::thread::CapabilitySet;
 use serde::Serialize;
 
 use crate::outcome::{Failure, Outcome};
@@ -77,7 +80,8 @@ struct Report {
 
 pub(crate) fn run(args: &DoctorArgs, out: &mut dyn Write) -> Result<Outcome, Failure> {
     let machine = Machine::new("/");
-    let mut findings = examine(&machine);
+    let status = audit::Control::open().and_then(|mut control| control.status());
+    let mut findings = examine(&machine, status.as_ref());
     findings.push(device_servers(&Directory::locate(args.run_dir.as_deref())?));
     let report = Report {
         kernel: machine.kernel_release().unwrap_or_else(|| "unknown".into()),
@@ -137,7 +141,9 @@ impl Machine {
 
     /// Whether the kernel was built with `option`, where its configuration can be read.
     fn kernel_option(&self, option: &str) -> Option<bool> {
-        let config = self.text(&format!("/boot/config-{}", self.kernel_release()?))?;
+        let release = self.kernel_release()?;
+        let places = [format!("/boot/config-{release}"), format!("/lib/modules/{release}/config")];
+        let config = places.iter().find_map(|place| self.text(place))?;
         let set = config
             .lines()
             .any(|line| line.strip_prefix(option).is_some_and(|rest| rest == "=y" || rest == "=m"));
@@ -172,12 +178,15 @@ fn finding(
     Finding { name, state, seen: seen.into(), purpose, remedy }
 }
 
-fn examine(machine: &Machine) -> Vec<Finding> {
+/// With audit's status, which is no file.
+fn examine(machine: &Machine, status: Result<&audit::Status, &audit::Error>) -> Vec<Finding> {
     vec![
         cpu(),
         fuse(machine),
         fusermount(machine),
-        audit(machine),
+        auditing(machine, status),
+        audit_reading(machine),
+        audit_queue(status),
         dm_audit(machine),
         device_mapper(machine),
         bpf(machine),
@@ -291,20 +300,105 @@ fn device_servers(directory: &Directory) -> Finding {
     }
 }
 
-fn audit(machine: &Machine) -> Finding {
+fn auditing(machine: &Machine, status: Result<&audit::Status, &audit::Error>) -> Finding {
+    const ON: &str = "auditctl -e 1; at every boot: audit=1 on the kernel's command line";
+    let purpose = "records of the kernel";
     let built = machine.exists("/proc/self/loginuid");
-    let seen = match (built, machine.audit_daemon()) {
-        (false, _) => "no /proc/self/loginuid".to_owned(),
-        (true, Some(pid)) => format!("built in, audit daemon runs as pid {pid}"),
-        (true, None) => "built in, no audit daemon".to_owned(),
+    let daemon = match (machine.audit_daemon(), status) {
+        (Some(pid), _) => format!("audit daemon runs as pid {pid}"),
+        (None, Ok(status)) if status.pid != 0 => {
+            let comm = machine.text(&format!("/proc/{}/comm", status.pid)).unwrap_or_default();
+            format!("audit daemon is pid {} ({})", status.pid, comm.trim())
+        }
+        _ => "no audit daemon".to_owned(),
     };
-    finding(
-        "audit",
-        built,
+    let found = |state, seen, remedy: Option<Cow<'static, str>>| Finding {
+        name: "audit",
+        state,
         seen,
-        "records of the kernel",
-        "a kernel with CONFIG_AUDIT and CONFIG_AUDITSYSCALL, not booted with audit=off",
-    )
+        purpose,
+        remedy,
+    };
+    match status {
+        _ if !built => found(
+            State::Lacks,
+            "no /proc/self/loginuid".to_owned(),
+            Some(
+                "a kernel with CONFIG_AUDIT and CONFIG_AUDITSYSCALL, not booted with audit=off"
+                    .into(),
+            ),
+        ),
+        Ok(status) if status.is_locked() => {
+            found(State::Has, format!("on and locked until the next boot, {daemon}"), None)
+        }
+        Ok(status) if status.is_on() => found(State::Has, format!("on, {daemon}"), None),
+        Ok(_) => found(State::Lacks, format!("built in but off, {daemon}"), Some(ON.into())),
+        Err(error) => {
+            let seen = format!("built in, {daemon}; whether it is on is not told");
+            found(State::Unknown, seen, Some(error.to_string().into()))
+        }
+    }
+}
+
+/// Whether records can be read beside a daemon, or without one: what multicast needs.
+fn audit_reading(machine: &Machine) -> Finding {
+    let capable = rustix::thread::capabilities(None)
+        .is_ok_and(|sets| sets.effective.contains(CapabilitySet::AUDIT_READ));
+    // Of the initial user namespace, every number is itself.
+    let users = machine.text("/proc/self/uid_map").unwrap_or_default();
+    let initial = users.split_whitespace().eq(["0", "0", "4294967295"]);
+    let net = |process: &str| fs::read_link(machine.path(&format!("/proc/{process}/ns/net"))).ok();
+    let elsewhere = net("1").zip(net("self")).is_some_and(|(first, ours)| first != ours);
+    let (seen, remedy) = if !initial {
+        (
+            "this is not the initial user namespace, the only one that audit answers",
+            "run on the host, or in a container without a user namespace of its own",
+        )
+    } else if elsewhere {
+        (
+            "this is not the first process's network namespace: records arrive only there",
+            "run with the host's network (--network=host)",
+        )
+    } else if !capable {
+        ("CAP_AUDIT_READ is lacking", "run as root, or with AmbientCapabilities=CAP_AUDIT_READ")
+    } else {
+        ("by multicast, beside an audit daemon or without one", "")
+    };
+    finding("audit records", remedy.is_empty(), seen, "hearing what the kernel records", remedy)
+}
+
+/// Whether the kernel loses records before anybody could read them.
+fn audit_queue(status: Result<&audit::Status, &audit::Error>) -> Finding {
+    /// The kernel begins with 64, which one busy moment fills.
+    const ENOUGH: u32 = 1024;
+    let (name, purpose) = ("audit queue", "no record is lost, and nobody waits, in a burst");
+    let status = match status {
+        Ok(status) => status,
+        Err(error) => {
+            let remedy = Some(error.to_string().into());
+            let seen = "not told".to_owned();
+            return Finding { name, state: State::Unknown, seen, purpose, remedy };
+        }
+    };
+    let limit = match status.backlog_limit {
+        0 => "any number of records may wait".to_owned(),
+        limit => format!("{} of {limit} records wait", status.backlog),
+    };
+    let rate = match status.rate_limit {
+        0 => String::new(),
+        rate => format!(", more than {rate} a second are dropped"),
+    };
+    let remedy = if status.rate_limit != 0 {
+        "auditctl -r 0"
+    } else if (1..ENOUGH).contains(&status.backlog_limit) {
+        "auditctl -b 8192; at every boot: audit_backlog_limit=8192 on the kernel's command line"
+    } else if status.lost != 0 {
+        "auditctl -b with a higher limit, then auditctl --reset-lost"
+    } else {
+        ""
+    };
+    let seen = format!("{limit}, {} lost since boot{rate}", status.lost);
+    finding(name, remedy.is_empty(), seen, purpose, remedy)
 }
 
 fn dm_audit(machine: &Machine) -> Finding {
@@ -320,7 +414,7 @@ fn dm_audit(machine: &Machine) -> Finding {
         None => Finding {
             name: "DM_AUDIT",
             state: State::Unknown,
-            seen: "the kernel's configuration is not under /boot".to_owned(),
+            seen: "the kernel's configuration is not under /boot or /lib/modules".to_owned(),
             purpose,
             remedy: Some("look for CONFIG_DM_AUDIT in the kernel's configuration".into()),
         },
@@ -450,7 +544,8 @@ mod tests {
     #[test]
     fn an_empty_machine_lacks_everything_and_says_what_to_do() {
         let folder = tempfile::tempdir().unwrap();
-        let findings = examine(&Machine::new(folder.path()));
+        let error = audit::Error::Unsupported { doing: "read audit's status" };
+        let findings = examine(&Machine::new(folder.path()), Err(&error));
         for finding in findings.iter().filter(|f| f.name != "CPU lanes") {
             assert_ne!(finding.state, State::Has, "{finding:?}");
             assert!(finding.remedy.is_some(), "{finding:?}");
@@ -468,6 +563,7 @@ mod tests {
         put("proc/sys/kernel/osrelease", "6.12.1-test\n");
         put("boot/config-6.12.1-test", "CONFIG_DM_AUDIT_X=y\n# CONFIG_DM_AUDIT is not set\n");
         put("proc/self/loginuid", "0");
+        put("proc/self/uid_map", "1000 0 1\n");
         put("run/auditd.pid", "77\n");
         put("proc/77/comm", "auditd\n");
         put("dev/fuse", "");
@@ -477,13 +573,16 @@ mod tests {
         put("sys/kernel/security/lsm", "lockdown,bpf,ipe\n");
         put("proc/misc", " 236 device-mapper\n");
         put("dev/loop-control", "");
-        let findings = examine(&Machine::new(folder.path()));
+        let status = audit::Status { enabled: 1, backlog_limit: 8192, ..Default::default() };
+        let findings = examine(&Machine::new(folder.path()), Ok(&status));
         assert_eq!(
             states(&findings),
             [
                 ("FUSE", State::Has),
                 ("fusermount3", State::Has),
                 ("audit", State::Has),
+                ("audit records", State::Lacks),
+                ("audit queue", State::Has),
                 ("DM_AUDIT", State::Lacks),
                 ("device mapper", State::Has),
                 ("BPF", State::Lacks),
@@ -495,7 +594,33 @@ mod tests {
                 ("loop", State::Unknown),
             ]
         );
-        assert_eq!(findings[3].seen, "built in, audit daemon runs as pid 77");
+        assert_eq!(findings[3].seen, "on, audit daemon runs as pid 77");
+    }
+
+    #[test]
+    fn what_is_wrong_with_audit_comes_with_its_remedy() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("proc/self")).unwrap();
+        fs::write(folder.path().join("proc/self/loginuid"), "0").unwrap();
+        let machine = Machine::new(folder.path());
+        let on = audit::Status { enabled: 1, backlog_limit: 8192, ..Default::default() };
+        let cases = [
+            (audit::Status { enabled: 0, ..on }, "off, no audit daemon", "auditctl -e 1"),
+            (audit::Status { enabled: 2, ..on }, "locked", ""),
+            (audit::Status { pid: 9, ..on }, "on, audit daemon is pid 9", ""),
+            (audit::Status { backlog_limit: 64, ..on }, "0 of 64 records wait", "auditctl -b"),
+            (audit::Status { backlog_limit: 0, ..on }, "any number", ""),
+            (audit::Status { lost: 7, ..on }, "7 lost", "--reset-lost"),
+            (audit::Status { rate_limit: 5, ..on }, "more than 5 a second", "auditctl -r 0"),
+        ];
+        for (status, seen, remedy) in cases {
+            let findings = [auditing(&machine, Ok(&status)), audit_queue(Ok(&status))];
+            assert!(findings.iter().any(|finding| finding.seen.contains(seen)), "{findings:?}");
+            let remedies = findings.iter().filter_map(|finding| finding.remedy.as_deref());
+            let remedies: Vec<&str> = remedies.collect();
+            assert_eq!(remedies.is_empty(), remedy.is_empty(), "{findings:?}");
+            assert!(remedies.iter().all(|said| said.contains(remedy)), "{findings:?}");
+        }
     }
 
     #[test]
