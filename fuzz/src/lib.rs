@@ -15,6 +15,7 @@ use engine::devices::kernel_log::{self, Kept, Said};
 use engine::devices::uevent::{Action, Mismatch, Uevent};
 use engine::devices::{Devices, Mapped, MappedTarget, Output, table};
 use host::audit::{self, Features, ReplyBody, replies};
+use host::btrfs::{self, Chunk, Items, RootRef};
 use host::dm::answer;
 use host::mountinfo::{MountEntry, entries};
 use host::process::{Stat, Status};
@@ -45,6 +46,7 @@ pub const ALL: &[Target] = &[
     ("entry", entry),
     ("leaf", leaf),
     ("mountinfo", mountinfo),
+    ("btrfs", btrfs),
     ("process", process),
     ("netlink", netlink),
     ("rule", rule),
@@ -569,4 +571,32 @@ pub fn scrub(bytes: &[u8]) {
     if let Some(last) = state.last {
         let _ = last.counts.verdict();
     }
+}
+
+/// An answer of btrfs: items end within it, and what a chunk places lies in what was asked and in
+/// the chunk.
+pub fn btrfs(bytes: &[u8]) {
+    let Some((head, buffer)) = bytes.split_first_chunk::<20>() else { return };
+    let number = |n: usize| head.get(n..).and_then(|rest| rest.first_chunk().copied());
+    let (Some(count), Some(start), Some(length)) = (number(0), number(4), number(12)) else {
+        return;
+    };
+    let start = u64::from_le_bytes(start);
+    let asked = start..start.saturating_add(u64::from_le_bytes(length));
+    let mut total = 0;
+    for (offset, item) in Items::new(buffer, u32::from_le_bytes(count)) {
+        total += item.len() + 32;
+        let _ = RootRef::parse(item);
+        let Some(chunk) = Chunk::parse(offset, item) else { continue };
+        for device in [0, 1, 2] {
+            for (piece, mapped) in chunk.place(device, &asked) {
+                assert!(asked.start <= piece.start && piece.start < piece.end);
+                assert!(piece.end <= asked.end);
+                if let btrfs::Mapped::At(logical) = mapped {
+                    assert!(logical >= chunk.logical);
+                }
+            }
+        }
+    }
+    assert!(total <= buffer.len());
 }

@@ -44,6 +44,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "entry" => vec![entry()],
         "leaf" => trail().leaves.clone(),
         "mountinfo" => vec![MOUNTINFO.to_vec()],
+        "btrfs" => vec![chunks()],
         "kernel_texts" => KERNEL_TEXTS.iter().map(|text| text.to_vec()).collect(),
         "devices" => vec![MACHINE.to_vec()],
         "scrub" => SCRUBS.iter().map(|text| text.to_vec()).collect(),
@@ -367,3 +368,28 @@ const SCRUBS: [&[u8]; 2] = [
     br#"{"version":1,"subject":{"name":"root","module":"verity","backend":"kernel"},"identity":{"image":"root=a8f5","size":40960,"live":{"boot":"0e4f","device":[254,0],"diskseq":9}},"pass":{"started":1795300832,"updated":1795300900,"pid":77,"next":6,"blocks":10,"unit":4096,"bytes":40000,"milliseconds":5000,"access":"direct","counts":{"good":3,"bad":1,"correctable":0,"unreadable":0,"unverifiable":2,"unreachable":0,"bad_hash":1,"correctable_hash":0,"unreadable_hash":0},"ended":"stopped"}}"#,
     br#"{"version":1,"subject":{"name":"/srv/a","module":"verity","backend":"image"},"identity":{"image":"root=a8f5","size":8192,"inode":12},"last":{"started":1,"finished":2,"blocks":2,"unit":4096,"bytes":8192,"milliseconds":1,"access":"buffered","counts":{"good":2,"bad":0,"correctable":0,"unreadable":0,"unverifiable":0,"unreachable":0,"bad_hash":0,"correctable_hash":0,"unreadable_hash":0}}}"#,
 ];
+
+/// Two chunks and the place of a subvolume, as TREE_SEARCH_V2 lays them out, behind the question.
+fn chunks() -> Vec<u8> {
+    let mut answer = 3u32.to_le_bytes().to_vec();
+    answer.extend([1u64 << 20, 1 << 20].map(u64::to_le_bytes).concat());
+    let chunk = |kind: u64, stripes: &[(u64, u64)]| {
+        let mut item = [1u64 << 20, 2, 65536, kind].map(u64::to_le_bytes).concat();
+        item.extend([0; 12]);
+        item.extend(u16::try_from(stripes.len()).unwrap_or(0).to_le_bytes());
+        item.extend([0; 2]);
+        for (device, offset) in stripes {
+            item.extend([*device, *offset, 0, 0].map(u64::to_le_bytes).concat());
+        }
+        item
+    };
+    let subvolume = [&256u64.to_le_bytes()[..], &[0; 8], &3u16.to_le_bytes(), b"sub"].concat();
+    let items = [chunk(1, &[(1, 1 << 20)]), chunk(1 << 3 | 1, &[(1, 1 << 20), (2, 0)]), subvolume];
+    for item in items {
+        answer.extend([1u64, 256, 1 << 30].map(u64::to_le_bytes).concat());
+        answer.extend(228u32.to_le_bytes());
+        answer.extend(u32::try_from(item.len()).unwrap_or(0).to_le_bytes());
+        answer.extend(item);
+    }
+    answer
+}

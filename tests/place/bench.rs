@@ -112,6 +112,11 @@ impl Bench {
         point
     }
 
+    /// Takes a mount that was made otherwise away at the end.
+    pub(crate) fn mounted(&mut self, point: PathBuf) {
+        self.undo.push(Undo::Unmount(point));
+    }
+
     pub(crate) fn unmount(&mut self, point: &Path) {
         run("umount", &[&point]);
         self.undo.retain(|undo| !matches!(undo, Undo::Unmount(other) if other == point));
@@ -136,12 +141,10 @@ pub(crate) fn explain(device: &Path, first: u64, length: u64) -> Value {
 
 /// What each block of the image on `device` is used for: `file /path 12`, with the number of the
 /// block in the file, `metadata WHAT`, `free`, `unknown`.
-pub(crate) fn uses(device: &Path, blocks: u64, block: u64) -> Vec<String> {
+pub(crate) fn uses(device: &Path, blocks: u64, block: u64, at_once: u64) -> Vec<String> {
     let mut words = vec![String::new(); usize::try_from(blocks).unwrap()];
-    // An answer has 64 uses at most.
-    const AT_ONCE: u64 = 32;
-    for start in (0..blocks).step_by(usize::try_from(AT_ONCE).unwrap()) {
-        let many = AT_ONCE.min(blocks - start);
+    for start in (0..blocks).step_by(usize::try_from(at_once).unwrap()) {
+        let many = at_once.min(blocks - start);
         let report = explain(device, start * block, many * block);
         let hits = report["hits"].as_array().unwrap();
         assert_eq!(hits.len(), 1, "{report}");

@@ -63,7 +63,7 @@ fn every_block(test: &str, options: &[&str], hidden: &[&str], read_only: bool) {
         return;
     };
     const BLOCK: u64 = 4096;
-    const BLOCKS: u64 = 4096;
+    const BLOCKS: u64 = 2048;
     let image = bench.sparse("image", BLOCK * BLOCKS);
     let mut mkfs: Vec<&dyn AsRef<std::ffi::OsStr>> = vec![&"-q", &"-F", &"-b", &"4096"];
     mkfs.extend(options.iter().map(|one| one as &dyn AsRef<std::ffi::OsStr>));
@@ -79,7 +79,7 @@ fn every_block(test: &str, options: &[&str], hidden: &[&str], read_only: bool) {
     bench.mount(&device, "mnt", if read_only { &["-o", "ro"] } else { &[] });
 
     let oracle = Oracle::new(&image, BLOCKS);
-    let found = uses(&device, BLOCKS, BLOCK);
+    let found = uses(&device, BLOCKS, BLOCK, 64);
     let (mut files, mut told) = (0, 0);
     for (block, found) in (0..BLOCKS).zip(&found) {
         let inode = oracle.inode_of.get(&block).copied();

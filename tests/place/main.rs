@@ -6,3 +6,4 @@
 mod bench;
 mod ext4;
 mod mounts;
+mod systems;

@@ -11,6 +11,7 @@
 //!                          a file with a loop device ◀──┘  and on from there
 //! ```
 
+mod btrfs;
 mod files;
 mod index;
 mod mounts;
@@ -196,6 +197,8 @@ pub(crate) struct Mounted {
     pub(crate) point: Vec<u8>,
     /// What of the file system is mounted.
     pub(crate) root: Vec<u8>,
+    /// Whether it is in our own namespace, and `point` a path of ours.
+    pub(crate) is_ours: bool,
 }
 
 impl Mounted {
@@ -211,8 +214,12 @@ pub(crate) struct Explainer {
     files: Files,
 }
 
-/// No more uses of one file system in one answer, and no more devices on the way up.
-const MOST_USES: usize = 64;
+/// No more uses of one file system in one answer: a block of EROFS may hold many small files. The
+/// rest is counted, up to the second number.
+const MOST_USES: usize = 256;
+const MOST_COUNTED: usize = 1 << 16;
+
+/// No more devices on the way up.
 const MOST_STEPS: usize = 64;
 
 impl Explainer {
@@ -274,6 +281,8 @@ struct System {
     fs_type: Vec<u8>,
     /// In the order in which they are tried.
     mounts: Vec<mounts::Mount>,
+    /// Of btrfs: which of its devices the one is that was come by.
+    member: Option<u64>,
 }
 
 impl Climb<'_> {
@@ -285,11 +294,11 @@ impl Climb<'_> {
         let missed = mounts.missed;
         if missed.hidden > 0 {
             let hidden = missed.hidden;
-            self.note(format!("the mount namespaces of {hidden} processes are not ours to see"));
+            self.note(format!("mount namespaces are not ours to see (of {hidden} processes)"));
         }
         if missed.unread + mounts.left_out > 0 {
             let (unread, left_out) = (missed.unread, mounts.left_out);
-            self.note(format!("{unread} mount namespaces and {left_out} mounts were not read"));
+            self.note(format!("not read: {unread} mount namespaces, {left_out} mounts"));
         }
         self.mounts = mounts;
     }
@@ -337,7 +346,33 @@ impl Climb<'_> {
 
     fn systems_on(&mut self, device: Number) -> Vec<System> {
         let mounts = self.mounts.all.iter().filter(|mount| mount.device == device);
-        system(device, mounts.cloned().collect()).into_iter().collect()
+        let mut systems: Vec<System> =
+            system(device, mounts.cloned().collect()).into_iter().collect();
+        systems.extend(self.btrfs_on(device));
+        systems
+    }
+
+    /// btrfs has numbers of its own, and may lie on many devices.
+    fn btrfs_on(&mut self, device: Number) -> Vec<System> {
+        let mounts = self.mounts.all.iter().filter(|mount| mount.fs_type == b"btrfs");
+        let mut systems = Vec::new();
+        for mut system in by_device(mounts) {
+            let member = files::enter(&system.mounts).and_then(|(_, entrance)| {
+                btrfs::number_within(&entrance.directory, device).map_err(|error| error.to_string())
+            });
+            match member {
+                Ok(None) => {}
+                Ok(member) => {
+                    system.member = member;
+                    systems.push(system);
+                }
+                Err(why) => {
+                    let (major, minor) = system.device;
+                    self.found.gaps.push(format!("the btrfs on {major}:{minor}: {why}"));
+                }
+            }
+        }
+        systems
     }
 
     /// Loop devices and file systems over a file.
@@ -350,13 +385,7 @@ impl Climb<'_> {
         let on_file = |mount: &&mounts::Mount| {
             mount.fs_type == b"erofs" && mount.device.0 == 0 && mount.source == *path
         };
-        let mut systems: Vec<System> = Vec::new();
-        for mount in self.mounts.all.iter().filter(on_file) {
-            match systems.iter_mut().find(|system| system.device == mount.device) {
-                Some(system) => system.mounts.push(mount.clone()),
-                None => systems.extend(system(mount.device, vec![mount.clone()])),
-            }
-        }
+        let systems = by_device(self.mounts.all.iter().filter(on_file));
         let layer = Layer {
             device: None,
             name: path.clone(),
@@ -364,8 +393,7 @@ impl Climb<'_> {
             bytes: Some(bytes.clone()),
         };
         let way = if way.is_empty() { vec![layer] } else { way.to_vec() };
-        for mut system in systems {
-            system.mounts.sort_by_key(mounts::Mount::rank);
+        for system in systems {
             let step = Step { device: system.device, bytes: bytes.clone(), way: way.clone() };
             self.look_into(&step, &system);
         }
@@ -392,6 +420,12 @@ impl Climb<'_> {
                 return;
             }
         };
+        if let Some(member) = system.member {
+            hit.uses = btrfs::uses(&entrance.directory, member, bytes, self.deadline);
+            hit.limit();
+            self.go_on(hit, &step.way);
+            return;
+        }
         let key = Key {
             device: system.device,
             diskseq: self.stack.device(step.device).and_then(|device| device.diskseq),
@@ -403,24 +437,24 @@ impl Climb<'_> {
         });
         let prefix = if mount.is_whole() { b"".as_slice() } else { &mount.root };
         self.judge(&mut hit, &known, prefix, mount, &entrance);
-        let files: Vec<(u64, Range<u64>, u64)> = hit
-            .uses
-            .iter()
-            .filter_map(|one| match &one.what {
-                What::File { inode, offset: Some(offset), .. } => {
-                    Some((*inode, one.bytes.clone(), *offset))
-                }
-                _ => None,
-            })
-            .collect();
-        self.found.hits.push(hit);
-        for (inode, on_device, offset) in files {
-            let length = on_device.end - on_device.start;
-            let file = BackingFile { identity: Some((system.device, inode)), path: None };
-            if let Some(end) = offset.checked_add(length) {
-                self.go_on_from_file(&file, &(offset..end), &step.way);
-            }
+        self.go_on(hit, &step.way);
+    }
+
+    /// On from the files of a hit, for images that lie in one.
+    fn go_on(&mut self, hit: Hit, way: &[Layer]) {
+        for one in &hit.uses {
+            let What::File { inode, path, offset: Some(offset), .. } = &one.what else { continue };
+            let Some(end) = offset.checked_add(one.bytes.end - one.bytes.start) else { continue };
+            let seen = |mount: &Mounted| mount.path_of(path.as_deref()?);
+            let ours = hit.mounts.iter().filter(|mount| mount.is_ours);
+            let file = BackingFile {
+                // Each subvolume of btrfs has a number of its own.
+                identity: (hit.fs_type != b"btrfs").then_some((hit.device, *inode)),
+                path: ours.filter_map(seen).next(),
+            };
+            self.go_on_from_file(&file, &(*offset..end), way);
         }
+        self.found.hits.push(hit);
     }
 
     fn judge(
@@ -439,9 +473,10 @@ impl Climb<'_> {
             }
             Known::Never(why) => (None, why.clone()),
         };
+        let mut looked_at = hit.bytes.clone();
         if let Some(walked) = walked {
             hit.notes.extend(notes(walked, mount, entrance));
-            take_files(hit, &walked.index, prefix);
+            looked_at.end = take_files(hit, &walked.index, prefix);
         }
         let complete = walked.is_some_and(|walked| {
             walked.end == End::Whole && walked.trouble.is_none() && mount.is_whole()
@@ -454,23 +489,39 @@ impl Climb<'_> {
         };
         let index = walked.map(|walked| &walked.index);
         let mut rest = Vec::new();
-        for bytes in uncovered(&hit.bytes, &hit.uses) {
+        for bytes in uncovered(&looked_at, &hit.uses) {
             rest.extend(space::classify(&place, &entrance.directory, index, bytes));
         }
         hit.uses.extend(rest.into_iter().map(|(bytes, what)| Use { bytes, what }));
-        hit.uses.sort_by_key(|one| one.bytes.start);
-        if hit.uses.len() > MOST_USES {
-            let more = hit.uses.len() - MOST_USES;
-            hit.more_uses += u64::try_from(more).unwrap_or(u64::MAX);
-            hit.uses.truncate(MOST_USES);
+        hit.limit();
+    }
+}
+
+impl Hit {
+    fn limit(&mut self) {
+        self.uses.sort_by_key(|one| one.bytes.start);
+        let more = self.uses.len().saturating_sub(MOST_USES);
+        self.more_uses += u64::try_from(more).unwrap_or(u64::MAX);
+        self.uses.truncate(MOST_USES);
+    }
+}
+
+/// The file systems of these mounts.
+fn by_device<'a>(mounts: impl Iterator<Item = &'a mounts::Mount>) -> Vec<System> {
+    let mut groups: Vec<(Number, Vec<mounts::Mount>)> = Vec::new();
+    for mount in mounts {
+        match groups.iter_mut().find(|(device, _)| *device == mount.device) {
+            Some((_, group)) => group.push(mount.clone()),
+            None => groups.push((mount.device, vec![mount.clone()])),
         }
     }
+    groups.into_iter().filter_map(|(device, mounts)| system(device, mounts)).collect()
 }
 
 fn system(device: Number, mut mounts: Vec<mounts::Mount>) -> Option<System> {
     mounts.sort_by_key(mounts::Mount::rank);
     let fs_type = mounts.first()?.fs_type.clone();
-    Some(System { device, fs_type, mounts })
+    Some(System { device, fs_type, mounts, member: None })
 }
 
 fn mounted(mount: &mounts::Mount) -> Mounted {
@@ -479,6 +530,7 @@ fn mounted(mount: &mounts::Mount) -> Mounted {
         pid: mount.pid,
         point: mount.point.clone(),
         root: mount.root.clone(),
+        is_ours: mount.is_own,
     }
 }
 
@@ -523,12 +575,12 @@ fn notes(walked: &Walked, mount: &mounts::Mount, entrance: &Entrance) -> Vec<Str
     notes
 }
 
-/// Puts the files that have bytes of the hit among its uses.
-fn take_files(hit: &mut Hit, index: &Index, prefix: &[u8]) {
+/// Puts the files that have bytes of the hit among its uses; up to where it looked.
+fn take_files(hit: &mut Hit, index: &Index, prefix: &[u8]) -> u64 {
     for found in index.find(&hit.bytes) {
-        if hit.uses.len() >= MOST_USES {
-            hit.more_uses += 1;
-            continue;
+        if hit.uses.len() >= MOST_COUNTED {
+            hit.notes.push("too many files to count".to_owned());
+            return found.bytes.start;
         }
         let Some(node) = index.node(found.node) else { continue };
         let path = Some(path_in(index, found.node, prefix));
@@ -550,6 +602,7 @@ fn take_files(hit: &mut Hit, index: &Index, prefix: &[u8]) {
         };
         hit.uses.push(Use { bytes: found.bytes, what });
     }
+    hit.bytes.end
 }
 
 fn path_in(index: &Index, node: NodeId, prefix: &[u8]) -> Vec<u8> {

@@ -18,7 +18,7 @@ pub(super) struct Mount {
     /// A process that sees it.
     pub(super) pid: u32,
     /// Whether the namespace is our own.
-    is_own: bool,
+    pub(super) is_own: bool,
     id: u32,
     /// As mountinfo has it; of btrfs and of file-backed EROFS no block device.
     pub(super) device: Number,

@@ -111,6 +111,7 @@ mod tests {
             pid: 1,
             point: format!("/mnt{n}").into_bytes(),
             root: if n == 1 { b"/etc".to_vec() } else { b"/".to_vec() },
+            is_ours: true,
         };
         Hit {
             stack: Vec::new(),

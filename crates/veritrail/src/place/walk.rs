@@ -14,7 +14,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use host::extents::{self, Fork};
-use rustix::fs::{FileType, Mode, OFlags, RawDir, ResolveFlags};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, StatxAttributes, StatxFlags,
+};
 use rustix::io::Errno;
 
 use super::index::{Content, Full, Index, NodeId};
@@ -143,7 +145,7 @@ impl Walk<'_> {
                 return Ok(());
             }
         };
-        self.map(directory, folder.as_fd())?;
+        self.map(directory, folder.as_fd(), None)?;
         let mut buffer = [const { MaybeUninit::uninit() }; 32 << 10];
         let mut entries = RawDir::new(&folder, &mut buffer);
         while let Some(entry) = entries.next() {
@@ -177,34 +179,43 @@ impl Walk<'_> {
                 return Ok(());
             }
         };
-        let stat = match rustix::fs::fstat(&place) {
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let stat = match rustix::fs::statx(&place, "", flags, StatxFlags::BASIC_STATS) {
             Ok(stat) => stat,
             Err(errno) => {
                 self.missed_in(parent, name, errno);
                 return Ok(());
             }
         };
-        let kind = FileType::from_raw_mode(stat.st_mode);
-        let links = u32::try_from(stat.st_nlink).unwrap_or(u32::MAX);
+        let (inode, links) = (stat.stx_ino, stat.stx_nlink);
+        let kind = FileType::from_raw_mode(stat.stx_mode.into());
         let is_directory = kind == FileType::Directory;
-        if links > 1 && !is_directory && !self.seen.insert(stat.st_ino) {
+        // EROFS says it here and not of the extents.
+        let compressed = stat.stx_attributes.contains(StatxAttributes::COMPRESSED);
+        let block = compressed.then_some(u64::from(stat.stx_blksize));
+        if links > 1 && !is_directory && !self.seen.insert(inode) {
             return Ok(());
         }
-        let node = self.index.add(parent, name, stat.st_ino, links, is_directory)?;
+        let node = self.index.add(parent, name, inode, links, is_directory)?;
         if is_directory {
             self.directories.push_back(node);
         } else if kind == FileType::RegularFile {
             match reopen(&place) {
-                Ok(file) => self.map(node, file.as_fd())?,
+                Ok(file) => self.map(node, file.as_fd(), block)?,
                 Err(errno) => self.missed_in(parent, name, errno),
             }
         }
         Ok(())
     }
 
-    /// Asks where a file or directory lies.
-    fn map(&mut self, node: NodeId, file: BorrowedFd<'_>) -> Result<(), Stop> {
-        if let Err(error) = self.map_fork(node, file, Fork::Data)? {
+    /// Asks where a file or directory lies; where it is compressed, in blocks of so many bytes.
+    fn map(
+        &mut self,
+        node: NodeId,
+        file: BorrowedFd<'_>,
+        compressed: Option<u64>,
+    ) -> Result<(), Stop> {
+        if let Err(error) = self.map_fork(node, file, Fork::Data, compressed)? {
             let is_directory = self.index.node(node).is_some_and(|node| node.is_directory);
             match has_no_map(&error) {
                 true if is_directory => {}
@@ -216,7 +227,7 @@ impl Walk<'_> {
             }
         }
         if self.has_attributes
-            && let Err(error) = self.map_fork(node, file, Fork::Attributes)?
+            && let Err(error) = self.map_fork(node, file, Fork::Attributes, None)?
         {
             // EBADR stands for a fork that the file system does not map.
             self.has_attributes = !has_no_map(&error);
@@ -233,12 +244,19 @@ impl Walk<'_> {
         node: NodeId,
         file: BorrowedFd<'_>,
         fork: Fork,
+        compressed: Option<u64>,
     ) -> Result<io::Result<()>, Stop> {
         let (index, deadline) = (&mut self.index, self.deadline);
-        let walked = extents::walk(file, fork, |extent| {
+        let walked = extents::walk(file, fork, |mut extent| {
             let content = match fork {
                 Fork::Attributes => Content::Attributes,
-                Fork::Data if extent.flags.is_compressed() => Content::Compressed,
+                Fork::Data if extent.flags.is_compressed() || compressed.is_some() => {
+                    // A compressed stretch ends with a block, wherever the file does.
+                    let end = extent.physical.saturating_add(extent.length);
+                    let end = end.checked_next_multiple_of(compressed.unwrap_or(1).max(1));
+                    extent.length = end.map_or(extent.length, |end| end - extent.physical);
+                    Content::Compressed
+                }
                 Fork::Data => Content::Data,
             };
             if !extent.flags.is_placed() {
