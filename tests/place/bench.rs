@@ -119,7 +119,11 @@ impl Bench {
 
     pub(crate) fn unmount(&mut self, point: &Path) {
         run("umount", &[&point]);
-        self.undo.retain(|undo| !matches!(undo, Undo::Unmount(other) if other == point));
+        // Of several upon each other the topmost.
+        let is_it = |undo: &Undo| matches!(undo, Undo::Unmount(other) if other == point);
+        if let Some(last) = self.undo.iter().rposition(is_it) {
+            self.undo.remove(last);
+        }
     }
 }
 

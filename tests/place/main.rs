@@ -6,4 +6,5 @@
 mod bench;
 mod ext4;
 mod mounts;
+mod served;
 mod systems;

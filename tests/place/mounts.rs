@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::bench::{Bench, explain, noise, run};
+use crate::bench::{Bench, explain, noise, run, veritrail};
 
 /// An ext4 file system of one file, `/etc/motto`, on a file.
 fn image(bench: &Bench, name: &str, size: u64) -> std::path::PathBuf {
@@ -267,4 +267,29 @@ fn a_hundred_thousand_extents() {
     assert_eq!(one["use"], "unknown", "{report}");
     assert!(one["reason"].as_str().unwrap().contains("deleted"), "{report}");
     drop((file, gone));
+}
+
+/// Who has no time is told what is known without the files, and that there is more.
+#[test]
+fn without_time_the_answer_is_a_part() {
+    let test = "without_time_the_answer_is_a_part";
+    let Some(mut bench) = Bench::new(test, &["mkfs.ext4", "debugfs"], &["ext4"]) else { return };
+    // So many that no thread has listed them before another has asked.
+    for n in 0..1500 {
+        fs::write(bench.folder("tree").join(n.to_string()), b"").unwrap();
+    }
+    let image = image(&bench, "image", 8 << 20);
+    let Some(device) = bench.attach(test, &image, &["-r"]) else { return };
+    let mnt = bench.mount(&device, "mnt", &["-o", "ro"]);
+    let at = (place(&image) / 512).to_string();
+    let words = ["device", "explain", device.to_str().unwrap(), &at, "--json", "--patience", "0"];
+    let output = veritrail(&words);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["pending"], true, "{report}");
+    let hit = &report["hits"][0];
+    assert_eq!(hit["mounts"][0]["point"], mnt.to_str().unwrap(), "{report}");
+    assert_eq!(hit["uses"][0]["use"], "unknown", "{report}");
+    let reason = hit["uses"][0]["reason"].as_str().unwrap();
+    assert!(reason.ends_with("its files are still being listed"), "{report}");
 }

@@ -12,6 +12,7 @@
 //! ```
 
 mod btrfs;
+mod ext4;
 mod files;
 mod index;
 mod mounts;
@@ -27,7 +28,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use host::block_device::Number;
+use host::block_device::{BlockDevice, Number};
 
 use files::{Files, Key, Known};
 use index::{Content, Index, NodeId};
@@ -481,19 +482,39 @@ impl Climb<'_> {
         let complete = walked.is_some_and(|walked| {
             walked.end == End::Whole && walked.trouble.is_none() && mount.is_whole()
         });
+        let rest = uncovered(&looked_at, hit.uses.iter().map(|one| &one.bytes));
+        if rest.is_empty() {
+            return hit.limit();
+        }
         let place = Surroundings {
+            journal: self.journal_of(hit),
             fs_type: &hit.fs_type,
             device: hit.device,
             nothing_is_hidden: complete && mount.read_only,
             why_not: &why_not,
         };
         let index = walked.map(|walked| &walked.index);
-        let mut rest = Vec::new();
-        for bytes in uncovered(&looked_at, &hit.uses) {
-            rest.extend(space::classify(&place, &entrance.directory, index, bytes));
+        let mut uses = Vec::new();
+        for bytes in rest {
+            uses.extend(space::classify(&place, &entrance.directory, index, bytes));
         }
-        hit.uses.extend(rest.into_iter().map(|(bytes, what)| Use { bytes, what }));
+        hit.uses.extend(uses);
         hit.limit();
+    }
+
+    /// Where the journal of ext4 is: an inode that has no name.
+    fn journal_of(&mut self, hit: &mut Hit) -> Vec<Range<u64>> {
+        if !matches!(hit.fs_type.as_slice(), b"ext4" | b"ext3") {
+            return Vec::new();
+        }
+        let Some(node) = self.stack.device(hit.device).map(BlockDevice::node) else {
+            return Vec::new();
+        };
+        let read = stack::open_device(&node, hit.device).and_then(|file| ext4::journal(&file));
+        read.unwrap_or_else(|error| {
+            hit.notes.push(format!("the superblock cannot be read: {error}"));
+            Vec::new()
+        })
     }
 }
 
@@ -610,14 +631,17 @@ fn path_in(index: &Index, node: NodeId, prefix: &[u8]) -> Vec<u8> {
     if prefix.is_empty() || path != b"/" { [prefix, &path].concat() } else { prefix.to_vec() }
 }
 
-/// The stretches of `bytes` that no use has.
-fn uncovered(bytes: &Range<u64>, uses: &[Use]) -> Vec<Range<u64>> {
-    let mut taken: Vec<&Range<u64>> = uses.iter().map(|one| &one.bytes).collect();
+/// The stretches of `bytes` that none of the others has.
+fn uncovered<'a>(
+    bytes: &Range<u64>,
+    others: impl Iterator<Item = &'a Range<u64>>,
+) -> Vec<Range<u64>> {
+    let mut taken: Vec<&Range<u64>> = others.collect();
     taken.sort_by_key(|range| range.start);
     let mut rest = Vec::new();
     let mut next = bytes.start;
     for range in taken {
-        if range.start > next {
+        if range.start > next && next < bytes.end {
             rest.push(next..range.start.min(bytes.end));
         }
         next = next.max(range.end);
@@ -626,4 +650,31 @@ fn uncovered(bytes: &Range<u64>, uses: &[Use]) -> Vec<Range<u64>> {
         rest.push(next..bytes.end);
     }
     rest
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Each byte is of one of the others or of the rest, and never of both.
+        #[test]
+        fn the_rest_is_what_none_has(
+            others in proptest::collection::vec((0..60u64, 0..20u64), 0..8),
+            start in 0..60u64,
+            length in 0..60u64,
+        ) {
+            let others: Vec<_> = others.iter().map(|(at, long)| *at..at + long).collect();
+            let rest = uncovered(&(start..start + length), others.iter());
+            for byte in 0..130 {
+                let wanted = (start..start + length).contains(&byte)
+                    && !others.iter().any(|other| other.contains(&byte));
+                let found = rest.iter().filter(|one| one.contains(&byte)).count();
+                prop_assert_eq!(found, usize::from(wanted), "{}", byte);
+            }
+            prop_assert!(rest.iter().all(|one| one.start < one.end));
+        }
+    }
 }

@@ -6,14 +6,16 @@ use std::os::fd::AsFd;
 use host::block_device::Number;
 use host::space_map::{self, Dialect, Owner};
 
-use super::What;
 use super::index::Index;
+use super::{Use, What, uncovered};
 
 /// What is known beside a file system's index.
 #[derive(Debug)]
 pub(super) struct Surroundings<'a> {
     pub(super) fs_type: &'a [u8],
     pub(super) device: Number,
+    /// Stretches that the file system's journal has.
+    pub(super) journal: Vec<Range<u64>>,
     /// Whether every file was seen, and none can have gone since: then what is in use and of
     /// no file is the file system's own.
     pub(super) nothing_is_hidden: bool,
@@ -27,17 +29,17 @@ pub(super) fn classify(
     directory: impl AsFd,
     index: Option<&Index>,
     bytes: Range<u64>,
-) -> Vec<(Range<u64>, What)> {
+) -> Vec<Use> {
     let dialect = match place.fs_type {
         b"ext4" | b"ext3" | b"ext2" => Dialect::Ext4,
         b"xfs" => Dialect::Xfs,
-        _ => return vec![(bytes, without_map(place))],
+        _ => return vec![Use { bytes, what: without_map(place) }],
     };
     let owners = match space_map::owners(directory, dialect, place.device, bytes.clone(), MOST) {
         Ok(owners) => owners,
         Err(error) => {
             let reason = format!("the map of its space cannot be read: {error}");
-            return vec![(bytes, What::Unknown { reason })];
+            return vec![Use { bytes, what: What::Unknown { reason } }];
         }
     };
     let mut uses = Vec::new();
@@ -49,13 +51,26 @@ pub(super) fn classify(
             continue;
         }
         if next < start {
-            uses.push((next..start, beyond()));
+            uses.push(Use { bytes: next..start, what: beyond() });
         }
         next = owned.bytes.end;
-        uses.push((start..next, what(place, index, owned.owner)));
+        let stretch = start..next;
+        if owned.owner == Owner::Used {
+            let journal = place.journal.iter().map(|one| {
+                one.start.clamp(stretch.start, stretch.end)
+                    ..one.end.clamp(stretch.start, stretch.end)
+            });
+            let journal = journal.filter(|one| one.start < one.end);
+            uses.extend(journal.map(|bytes| Use { bytes, what: metadata("journal") }));
+            let rest = uncovered(&stretch, place.journal.iter());
+            let used = |bytes| Use { bytes, what: what(place, index, Owner::Used) };
+            uses.extend(rest.into_iter().map(used));
+        } else {
+            uses.push(Use { bytes: stretch, what: what(place, index, owned.owner) });
+        }
     }
     if next < bytes.end {
-        uses.push((next..bytes.end, beyond()));
+        uses.push(Use { bytes: next..bytes.end, what: beyond() });
     }
     uses
 }
@@ -66,13 +81,9 @@ const MOST: usize = 1024;
 fn what(place: &Surroundings<'_>, index: Option<&Index>, owner: Owner) -> What {
     match owner {
         Owner::Free => What::Free,
-        Owner::Metadata(of) => What::Metadata { of: of.to_owned(), inode: None, path: None },
-        Owner::Used if place.nothing_is_hidden => What::Metadata {
-            // Journal, maps of large files, targets of long links, quota.
-            of: "in use, and no file's data".to_owned(),
-            inode: None,
-            path: None,
-        },
+        Owner::Metadata(of) => metadata(of),
+        // Maps of large files, targets of long links, quota.
+        Owner::Used if place.nothing_is_hidden => metadata("in use, and no file's data"),
         Owner::Used => What::Unknown {
             reason: format!("in use, but by no file that was found: {}", place.why_not),
         },
@@ -90,6 +101,10 @@ fn what(place: &Surroundings<'_>, index: Option<&Index>, owner: Owner) -> What {
     }
 }
 
+fn metadata(of: &str) -> What {
+    What::Metadata { of: of.to_owned(), inode: None, path: None }
+}
+
 fn beyond() -> What {
     What::Unknown { reason: "behind the end of the file system".to_owned() }
 }
@@ -97,11 +112,7 @@ fn beyond() -> What {
 fn without_map(place: &Surroundings<'_>) -> What {
     match place.fs_type {
         // It has no free space: what is no file's data describes files, or fills a block.
-        b"erofs" if place.nothing_is_hidden => What::Metadata {
-            of: "inodes, or the rest of a block".to_owned(),
-            inode: None,
-            path: None,
-        },
+        b"erofs" if place.nothing_is_hidden => metadata("inodes, or the rest of a block"),
         b"squashfs" => {
             What::Unknown { reason: "squashfs does not tell where its files lie".to_owned() }
         }
