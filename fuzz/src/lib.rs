@@ -576,15 +576,13 @@ pub fn scrub(bytes: &[u8]) {
 /// An answer of btrfs: items end within it, and what a chunk places lies in what was asked and in
 /// the chunk.
 pub fn btrfs(bytes: &[u8]) {
-    let Some((head, buffer)) = bytes.split_first_chunk::<20>() else { return };
-    let number = |n: usize| head.get(n..).and_then(|rest| rest.first_chunk().copied());
-    let (Some(count), Some(start), Some(length)) = (number(0), number(4), number(12)) else {
-        return;
-    };
-    let start = u64::from_le_bytes(start);
-    let asked = start..start.saturating_add(u64::from_le_bytes(length));
+    let Some((count, rest)) = bytes.split_first_chunk() else { return };
+    let Some((start, rest)) = rest.split_first_chunk() else { return };
+    let Some((length, buffer)) = rest.split_first_chunk() else { return };
+    let start = u64::from_le_bytes(*start);
+    let asked = start..start.saturating_add(u64::from_le_bytes(*length));
     let mut total = 0;
-    for (offset, item) in Items::new(buffer, u32::from_le_bytes(count)) {
+    for (offset, item) in Items::new(buffer, u32::from_le_bytes(*count)) {
         total += item.len() + 32;
         let _ = RootRef::parse(item);
         let Some(chunk) = Chunk::parse(offset, item) else { continue };

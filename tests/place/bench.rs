@@ -21,13 +21,7 @@ enum Undo {
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        while let Some(undo) = self.undo.pop() {
-            // What fails here is seen by whoever comes next; a panic would hide the first one.
-            let _ = match undo {
-                Undo::Unmount(point) => timed("umount").arg("-l").arg(point).status(),
-                Undo::Detach(device) => timed("losetup").arg("-d").arg(device).status(),
-            };
-        }
+        self.release();
     }
 }
 
@@ -70,6 +64,17 @@ impl Bench {
         }
         let folder = tempfile::Builder::new().prefix("veritrail-place-").tempdir().unwrap();
         Some(Bench { folder, undo: Vec::new() })
+    }
+
+    /// Takes mounts and loop devices away; the folder stays.
+    pub(crate) fn release(&mut self) {
+        while let Some(undo) = self.undo.pop() {
+            // What fails here is seen by whoever comes next; a panic would hide the first one.
+            let _ = match undo {
+                Undo::Unmount(point) => timed("umount").arg("-l").arg(point).status(),
+                Undo::Detach(device) => timed("losetup").arg("-d").arg(device).status(),
+            };
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
