@@ -405,3 +405,30 @@ fn the_units_are_ones_that_systemd_takes() {
         assert!(!verify(&path).unwrap().stderr.is_empty());
     }
 }
+
+#[test]
+fn the_units_of_checks_are_ones_that_systemd_takes() {
+    let folder = TempDir::new().unwrap();
+    let units = ["veritrail-scrub@.service", "veritrail-scrub@.timer"];
+    for unit in units {
+        let text = fs::read_to_string(Path::new(UNITS).join(unit)).unwrap();
+        // It looks for the program.
+        let text = text.replace("/usr/bin/veritrail", env!("CARGO_BIN_EXE_veritrail"));
+        fs::write(folder.path().join(unit), text).unwrap();
+    }
+    let verify = || {
+        let mut command = Command::new("systemd-analyze");
+        command.args(["verify", "--man=no"]).args(units.map(|unit| folder.path().join(unit)));
+        command.output()
+    };
+    let Ok(output) = verify() else {
+        println!("SKIPPED: the_units_of_checks_are_ones_that_systemd_takes: no systemd-analyze");
+        return;
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{said}");
+    let timer = folder.path().join(units[1]);
+    let text = fs::read_to_string(&timer).unwrap();
+    fs::write(&timer, text.replace("OnCalendar=monthly", "OnCalendar=mostly")).unwrap();
+    assert!(!verify().unwrap().stderr.is_empty());
+}

@@ -356,6 +356,48 @@ fn a_device_is_found_by_whatever_it_is_called() {
     soon(20, "it ends", || bench.scrub_status("data")["state"] == "idle");
 }
 
+#[test]
+fn the_list_has_every_served_device() {
+    let Some(bench) = Bench::new("the_list_has_every_served_device") else { return };
+    let list = |more: &[&str]| {
+        let (run, state) = (bench.run_dir(), bench.path("state").display().to_string());
+        let places = ["--run-dir", &*run, "--state-dir", &*state];
+        bench.veritrail(&[&["device", "list"], more, &places].concat())
+    };
+    let image = bench.image("data", &noise(100 * BLOCK));
+    let device = bench.open("good", &image, &[]);
+    let other = bench.image("other", &noise(100 * BLOCK));
+    bench.open("bad", &other, &["--ignore-corruption"]);
+    // The kernel's devices are not this test's.
+    let rows = || {
+        let ran = list(&["--json"]);
+        let rows: Vec<Value> = ran.out.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        rows.into_iter().filter(|row| row["backend"] == "user").collect::<Vec<Value>>()
+    };
+    let found: Vec<(String, String)> =
+        rows().iter().map(|row| (row["name"].to_string(), row["mode"].to_string())).collect();
+    let expected = [("\"bad\"", "\"ignore\""), ("\"good\"", "\"eio\"")];
+    assert_eq!(found, expected.map(|(a, b)| (a.to_owned(), b.to_owned())));
+    assert!(rows().iter().all(|row| row["state"] == "verified" && row["last_check"].is_null()));
+    bench.corrupt("other", 3 * BLOCK as u64);
+    fs::read(bench.device("bad")).unwrap();
+    assert_eq!(bench.scrub(&["--wait", "good", "bad"]).status, 1);
+    let rows = rows();
+    assert_eq!((&rows[0]["state"], &rows[0]["size"]), (&"corrupted".into(), &409_600.into()));
+    assert!(rows[0]["violations"].as_u64() > Some(0), "{rows:?}");
+    assert_eq!(rows[0]["last_check"]["last"]["verdict"], "violation");
+    assert_eq!(rows[1]["last_check"]["last"]["verdict"], "good");
+    assert_eq!(rows[1]["path"], device.to_str().unwrap());
+    let ran = list(&[]);
+    assert_eq!(ran.status, 1, "{ran:?}");
+    let line = ran.out.lines().find(|line| line.starts_with("good ")).unwrap();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let expected = ["good", "verity", "user", "verified", "eio", "400.0", "KiB", "0", "0"];
+    assert_eq!(words[..9], expected, "{ran:?}");
+    bench.close("good");
+    bench.close("bad");
+}
+
 /// The file that is served is checked, whatever its name means by now.
 #[test]
 fn a_file_that_was_replaced_is_checked_as_it_is_served() {

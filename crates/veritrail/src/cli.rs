@@ -30,7 +30,7 @@ enum Verb {
     /// Tamper-evident trails: verify, prove, check-proof, checkpoint, import, export
     #[command(subcommand)]
     Trail(verbs::trail::Verb),
-    /// Block devices, the kernel's and served ones: explain what lies at a place
+    /// Block devices, the kernel's and served ones: list them, explain what lies at a place
     #[command(subcommand)]
     Device(verbs::device::Verb),
     Serve(verbs::serve::ServeArgs),

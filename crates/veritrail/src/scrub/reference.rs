@@ -9,9 +9,10 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use engine::devices::table::Target as Table;
+use host::block_device::{Backing, BlockDevice, Kind as DeviceKind, Number};
 use host::dm::{Control, Target as MappedTarget};
 
-use super::target::{self, Number, Target};
+use super::target::Target;
 use crate::outcome::{Failure, Kind};
 use crate::served::{Directory, Name};
 use crate::verbs::serve::{self, Described};
@@ -26,6 +27,14 @@ pub(crate) enum Reference {
     Kernel(Number),
     /// An image that a table describes.
     Described(Name),
+}
+
+/// What something is made of.
+enum Made {
+    /// Of a device that can be checked.
+    Of(Reference),
+    /// It lies on this block device.
+    On(Number),
 }
 
 /// Where to look.
@@ -61,8 +70,10 @@ impl Reference {
             Reference::Served(name) => places.served.device(name).into(),
             Reference::Kernel(number) => {
                 let (major, minor) = number;
-                target::node(*number)
-                    .map_or_else(|_| format!("/dev/block/{major}:{minor}").into(), OsString::from)
+                BlockDevice::read(*number).map_or_else(
+                    |_| format!("/dev/block/{major}:{minor}").into(),
+                    |device| device.node().into(),
+                )
             }
             Reference::Described(name) => name.as_str().into(),
         }
@@ -144,7 +155,11 @@ impl Places {
         // Of a file system without a device of its own, what it was mounted from.
         let source = Path::new(OsStr::from_bytes(&mount.source));
         Ok(match mount.device {
-            (0, _) if source.is_absolute() => self.below_source(source),
+            (0, _) if source.is_absolute() => match self.source(source) {
+                Some(Made::Of(reference)) => [reference].into(),
+                Some(Made::On(number)) => self.below(number),
+                None => BTreeSet::new(),
+            },
             (0, _) => BTreeSet::new(),
             number => self.below(number),
         })
@@ -162,15 +177,14 @@ impl Places {
         (same(path.parent()?, here.parent()?) && self.served.is_taken(&name)).then_some(name)
     }
 
-    fn below_source(&self, source: &Path) -> BTreeSet<Reference> {
-        if let Some(name) = self.served_at(source) {
-            return [Reference::Served(name)].into();
+    /// What a file system or a loop device is made of, by its path.
+    fn source(&self, path: &Path) -> Option<Made> {
+        if let Some(name) = self.served_at(path) {
+            return Some(Made::Of(Reference::Served(name)));
         }
-        let number = fs::metadata(source)
-            .ok()
-            .filter(|found| found.file_type().is_block_device())
-            .map(|found| (rustix::fs::major(found.rdev()), rustix::fs::minor(found.rdev())));
-        number.map(|number| self.below(number)).unwrap_or_default()
+        let found = fs::metadata(path).ok()?;
+        let number = found.file_type().is_block_device().then(|| found.rdev())?;
+        Some(Made::On((rustix::fs::major(number), rustix::fs::minor(number))))
     }
 
     /// The uppermost devices that can be checked, among this one and those that it lies on.
@@ -182,7 +196,7 @@ impl Places {
         let mapper = self.mapper().ok().flatten();
         let verifies = |number| {
             let table = mapper.as_ref().and_then(|control| control.table(number).ok().flatten());
-            table.is_some_and(|table| table.iter().any(verifies))
+            table.is_some_and(|table| table.iter().any(is_verified))
         };
         while let Some(number) = next.pop() {
             if seen.len() == MOST || !seen.insert(number) {
@@ -190,10 +204,18 @@ impl Places {
             }
             if verifies(number) {
                 found.insert(Reference::Kernel(number));
-            } else if let Ok(Some(file)) = host::device::backing_of_loop(number) {
-                found.extend(self.served_at(&file).map(Reference::Served));
-            } else {
-                next.extend(made_of(number).unwrap_or_default());
+                continue;
+            }
+            // What is gone meanwhile is not what was meant.
+            let Ok(device) = BlockDevice::read(number) else { continue };
+            match device.kind {
+                DeviceKind::Partition { disk, .. } => next.push(disk),
+                DeviceKind::Loop(Some(Backing { file, .. })) => match self.source(&file) {
+                    Some(Made::Of(reference)) => drop(found.insert(reference)),
+                    Some(Made::On(number)) => next.push(number),
+                    None => {}
+                },
+                _ => next.extend(device.slaves),
             }
         }
         found
@@ -201,7 +223,7 @@ impl Places {
 }
 
 /// Whether reads of a target are verified by it.
-pub(crate) fn verifies(target: &MappedTarget) -> bool {
+pub(crate) fn is_verified(target: &MappedTarget) -> bool {
     match Table::parse(&target.kind, &target.params) {
         Some(Table::Verity(_)) => true,
         Some(Table::Integrity(integrity)) => integrity.internal_hash,
@@ -216,21 +238,6 @@ fn unanswered(error: io::Error) -> Failure {
         _ => Kind::Io,
     };
     Failure::new(kind, "cannot ask the kernel's device mapper").because(error)
-}
-
-/// What a device lies on, as sysfs has it: its slaves, or the disk that it is a part of.
-fn made_of((major, minor): Number) -> io::Result<Vec<Number>> {
-    let folder = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}"))?;
-    let number = |path: PathBuf| {
-        let text = fs::read_to_string(path.join("dev")).ok()?;
-        let (major, minor) = text.trim().split_once(':')?;
-        Some((major.parse().ok()?, minor.parse().ok()?))
-    };
-    if folder.join("partition").exists() {
-        return Ok(folder.parent().and_then(|disk| number(disk.to_owned())).into_iter().collect());
-    }
-    let slaves = fs::read_dir(folder.join("slaves"))?;
-    Ok(slaves.filter_map(|slave| number(slave.ok()?.path())).collect())
 }
 
 fn unknown(operand: &OsStr) -> Failure {

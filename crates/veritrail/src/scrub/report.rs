@@ -97,6 +97,12 @@ impl Report {
         }
     }
 
+    /// Whether the last check that came to its end, or the one that is under way, found a violation.
+    pub(crate) fn is_violated(&self) -> bool {
+        let now = self.pass.as_ref().is_some_and(|pass| pass.counts.violations() > 0);
+        now || self.last.as_ref().is_some_and(|last| last.verdict == Verdict::Violation)
+    }
+
     /// In a line or two.
     pub(crate) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let name = &self.name;

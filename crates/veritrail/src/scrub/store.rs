@@ -36,6 +36,11 @@ impl Key {
         Key::new("served", path.as_bytes())
     }
 
+    /// Of a device of the kernel's device mapper.
+    pub(crate) fn kernel(name: &[u8]) -> Key {
+        Key::new("kernel", name)
+    }
+
     /// Of what `kind` calls `name`.
     pub(crate) fn new(kind: &str, name: &[u8]) -> Key {
         let mut text = format!("{kind}-");

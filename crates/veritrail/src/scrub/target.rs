@@ -1,10 +1,8 @@
 //! What is checked, opened.
 
-use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use block::fec::{Area, AreaError};
 use block::verity::{
@@ -12,6 +10,7 @@ use block::verity::{
 };
 use engine::devices::table::{Target as Table, Verity};
 use engine::scrub::{Backend, Identity, Live, Module, Subject};
+use host::block_device::{BlockDevice, Number};
 use host::device;
 use host::dm::Mapped;
 use record::place::DeviceId;
@@ -240,7 +239,7 @@ impl Target {
             data: data.path.clone(),
             hash: hash.path.clone(),
         };
-        let key = Key::new("kernel", &info.name);
+        let key = Key::kernel(&info.name);
         let (module, op, violated) = match Table::parse(&target.kind, &target.params) {
             Some(Table::Verity(verity)) => {
                 let tree = Tree::of_table(&verity).map_err(|why| match why {
@@ -292,9 +291,6 @@ impl Target {
     }
 }
 
-/// Major and minor.
-pub(crate) type Number = (u32, u32);
-
 fn kernel(device: Number) -> DeviceId {
     DeviceId::Kernel { major: device.0, minor: device.1, diskseq: diskseq(device) }
 }
@@ -305,7 +301,7 @@ fn open_number((major, minor): Number) -> Result<Source, Failure> {
         let what = format!("cannot open the block device {major}:{minor}");
         Failure::new(Kind::Io, what).because(error)
     };
-    let path = node((major, minor)).map_err(failed)?;
+    let path = BlockDevice::read((major, minor)).map_err(failed)?.node();
     let file = File::open(&path).map_err(failed)?;
     match device::identity(&file).map_err(failed)? {
         device::Identity::Block { device } if device == (major, minor) => Ok(Source { file, path }),
@@ -314,16 +310,6 @@ fn open_number((major, minor): Number) -> Result<Source, Failure> {
             Err(failed(io::Error::new(io::ErrorKind::NotFound, what)))
         }
     }
-}
-
-/// Where the kernel's file system of devices has it.
-pub(crate) fn node((major, minor): Number) -> io::Result<PathBuf> {
-    let folder = fs::read_link(format!("/sys/dev/block/{major}:{minor}"))?;
-    let name = folder.file_name().ok_or(io::ErrorKind::NotFound)?;
-    // Names cannot hold a slash there.
-    let name: Vec<u8> =
-        name.as_bytes().iter().map(|byte| if *byte == b'!' { b'/' } else { *byte }).collect();
-    Ok(Path::new("/dev").join(OsStr::from_bytes(&name)))
 }
 
 /// What tells a file or block device from another one of its name.
@@ -337,12 +323,9 @@ fn life(file: &File) -> Result<(Option<u64>, Option<Live>), Failure> {
     })
 }
 
-/// As sysfs has it, of a partition that of its disk; 0 where it has none (before Linux 5.15).
-fn diskseq((major, minor): (u32, u32)) -> u64 {
-    let folder = format!("/sys/dev/block/{major}:{minor}");
-    let read = |name: &str| fs::read_to_string(format!("{folder}/{name}")).ok();
-    let text = read("diskseq").or_else(|| read("../diskseq"));
-    text.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+/// Of a partition that of its disk; 0 where it has none (before Linux 5.15).
+fn diskseq(number: Number) -> u64 {
+    BlockDevice::read(number).ok().and_then(|device| device.diskseq).unwrap_or(0)
 }
 
 fn sectors(count: u64) -> Option<u64> {

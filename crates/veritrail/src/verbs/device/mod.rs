@@ -1,6 +1,7 @@
 //! `veritrail device`: what devices are, and what lies on them.
 
 mod explain;
+mod list;
 
 use std::io::Write;
 
@@ -12,6 +13,7 @@ use crate::outcome::{Failure, Outcome};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     Explain(explain::ExplainArgs),
+    List(list::ListArgs),
 }
 
 impl Verb {
@@ -19,6 +21,7 @@ impl Verb {
     pub(crate) fn run(&self, out: &mut dyn Write) -> Result<Outcome, Failure> {
         match self {
             Verb::Explain(args) => explain::run(args, out),
+            Verb::List(args) => list::run(args, out),
         }
     }
 }
