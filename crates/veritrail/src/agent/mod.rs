@@ -31,6 +31,8 @@ pub(crate) use sources::Name as SourceName;
 pub(crate) use start::{Options, run};
 pub(crate) use status::{Device, SourceState, Status};
 
+use std::path::Path;
+
 use crate::outcome::{Failure, Kind};
 
 /// Asks the agent of this run directory; none if there is none.
@@ -39,4 +41,17 @@ pub(crate) fn ask(home: &Home) -> Result<Option<Status>, Failure> {
         let what = format!("the agent in {} does not answer", home.path().display());
         Failure::new(Kind::Io, what).because(error).hint("is it stopped, or its trail's disk?")
     })
+}
+
+/// Whether there is an agent that hears of each block that the device `MAJOR:MINOR` of the kernel
+/// refuses. One that does not answer is taken for none.
+pub(crate) fn hears(run_dir: Option<&Path>, device: &str) -> bool {
+    let Ok(Some(status)) = Home::locate(run_dir).and_then(|home| ask(&home)) else { return false };
+    // What is polled tells how many there were, and not which.
+    let heard = |name: &str| {
+        let mut sources = status.sources.iter();
+        sources.any(|source| source.name == name && source.state == SourceState::Listening)
+    };
+    let known = |known: &Device| known.device.as_deref() == Some(device);
+    (heard("audit") || heard("kmsg")) && status.devices.iter().any(known)
 }

@@ -31,6 +31,8 @@ pub(crate) struct Named {
     pub(crate) name: Vec<u8>,
     pub(crate) data: PathBuf,
     pub(crate) hash: PathBuf,
+    /// Whether the agent hears what the device's driver says when it refuses a block of this check.
+    pub(crate) heard: bool,
 }
 
 /// A record to be.
@@ -85,6 +87,7 @@ impl Records {
             Some(rate) => body.word("rate", rate),
             None => body.word("rate", "max"),
         };
+        let body = if self.named.heard { body.word("heard_by", "agent") } else { body };
         let body = body.word("pid", pass.pid).word("uid", rustix::process::getuid().as_raw());
         self.event(&[Line("VT_SCRUB", body)])
     }
@@ -175,6 +178,10 @@ impl Records {
         errno: i32,
         op: Option<EventOp>,
     ) -> Result<(), Failure> {
+        if op.is_some() && self.named.heard {
+            // The kernel's own records are the agent's to store, with the file and the mounts.
+            return Ok(());
+        }
         if self.places >= SINGLY {
             return self.through_place(blocks, unit, errno, op);
         }

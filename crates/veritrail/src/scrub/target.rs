@@ -147,6 +147,7 @@ impl Target {
             name: path.to_vec(),
             data: tree.data.path.clone(),
             hash: tree.hash.path.clone(),
+            heard: false,
         };
         Target::of_tree(Key::new("image", path), Backend::Image, named, None, tree)
     }
@@ -214,6 +215,7 @@ impl Target {
             name: status.name.clone().into_bytes(),
             data: data.path.clone(),
             hash: hash.path.clone(),
+            heard: false,
         };
         let tree = Tree { data, hash, fec, params, area, layout, root };
         let trail = Some(PathBuf::from(&status.trail));
@@ -238,6 +240,7 @@ impl Target {
             name: info.name.clone(),
             data: data.path.clone(),
             hash: hash.path.clone(),
+            heard: false,
         };
         let key = Key::kernel(&info.name);
         let (module, op, violated) = match Table::parse(&target.kind, &target.params) {

@@ -12,6 +12,7 @@ use clap::Args;
 use engine::scrub::{Last, Pass, Verdict};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use crate::agent;
 use crate::config::{Config, default_trail};
 use crate::detached::{self, Starter};
 use crate::outcome::{Failure, Kind, Outcome};
@@ -19,7 +20,7 @@ use crate::scrub::check::{self, Ending, Listener, Plan};
 use crate::scrub::reference::{Places, Reference};
 use crate::scrub::report::{self, Report};
 use crate::scrub::store::{Key, Store};
-use crate::scrub::target::Target;
+use crate::scrub::target::{How, Target};
 use crate::served::Directory;
 use crate::verbs::serve;
 use crate::verbs::verity::{self, Progress};
@@ -273,7 +274,10 @@ fn one<L: Listener>(
     listener: &mut L,
     opened: impl FnOnce(&Target, &mut L),
 ) -> Result<Ending, Failure> {
-    let target = subject.open(args, places)?;
+    let mut target = subject.open(args, places)?;
+    if let (How::Through { .. }, Some(mapped)) = (&target.check, &target.named.mapped) {
+        target.named.heard = agent::hears(args.run_dir.as_deref(), &mapped.to_string());
+    }
     let trail = match (&args.trail, &target.trail) {
         (Some(trail), _) => std::path::absolute(trail)?,
         (None, Some(trail)) => trail.clone(),

@@ -11,6 +11,7 @@ use host::dm::{Control, Mapped};
 use host::mountinfo;
 use serde::Serialize;
 
+use crate::agent::{self, Device as Heard, Home};
 use crate::json::Text;
 use crate::outcome::{Failure, Kind, Outcome};
 use crate::scrub::report::{Report, size};
@@ -109,10 +110,13 @@ pub(super) fn run(args: &ListArgs, out: &mut dyn Write) -> Result<Outcome, Failu
         served.extend(verity::find(&directory, &name)?);
     }
     let above = Above::read()?;
+    // Without one the devices count for themselves, as far as they do.
+    let agent = Home::locate(args.run_dir.as_deref()).and_then(|home| agent::ask(&home));
+    let heard = agent.ok().flatten().map(|status| status.devices).unwrap_or_default();
     let state_dir = args.state_dir.as_deref();
     let mut rows: Vec<Row<'_>> = mapped
         .iter()
-        .filter_map(|mapped| Row::of_kernel(mapped, &above, state_dir))
+        .filter_map(|mapped| Row::of_kernel(mapped, &heard, &above, state_dir))
         .chain(served.iter().map(|status| Row::of_served(status, &above, state_dir)))
         .collect();
     rows.sort_by(|a, b| a.name.0.cmp(b.name.0));
@@ -147,6 +151,7 @@ impl<'a> Row<'a> {
     /// None for a device that verifies nothing itself.
     fn of_kernel(
         (path, mapped): &'a (PathBuf, Mapped),
+        heard: &[Heard],
         above: &Above,
         state_dir: Option<&Path>,
     ) -> Option<Row<'a>> {
@@ -166,7 +171,11 @@ impl<'a> Row<'a> {
             TargetStatus::Integrity { mismatches } => Some(*mismatches),
             TargetStatus::Verity { .. } => None,
         });
-        let violations = counted.reduce(u64::saturating_add);
+        let (major, minor) = info.device;
+        let number = format!("{major}:{minor}");
+        let heard = heard.iter().find(|heard| heard.device.as_deref() == Some(&number));
+        let counted = counted.reduce(u64::saturating_add);
+        let violations = counted.max(heard.map(|heard| heard.violations));
         let corrupted = said.contains(&TargetStatus::Verity { corrupted: true })
             || violations.is_some_and(|violations| violations > 0);
         let state = match module {
@@ -177,11 +186,10 @@ impl<'a> Row<'a> {
             _ => Health::Verified,
         };
         let sectors = table.iter().map(|target| target.length).fold(0, u64::saturating_add);
-        let (major, minor) = info.device;
         Some(Row {
             name: Text(&info.name),
             path: Text(path.as_os_str().as_encoded_bytes()),
-            device: Some(format!("{major}:{minor}")),
+            device: Some(number),
             module,
             backend: "kernel",
             state,
