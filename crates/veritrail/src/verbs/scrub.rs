@@ -421,7 +421,12 @@ fn status(args: &ScrubArgs, store: &Store, out: &mut dyn Write) -> Result<Outcom
         match Report::read(store, &key)? {
             Some(report) if args.json => verity::write_json(out, &report)?,
             Some(report) => report.write(out)?,
-            None => outcome = Outcome::Absent,
+            None => {
+                outcome = Outcome::Absent;
+                if !args.json {
+                    writeln!(out, "{}: never checked", key.as_str())?;
+                }
+            }
         }
     }
     Ok(outcome)
