@@ -17,7 +17,9 @@ pub mod fuse;
 pub mod fuse_tree;
 #[allow(unsafe_code, reason = "ioctl(2)")]
 mod ioctl;
+pub mod keyring;
 pub mod kmsg;
+pub mod loop_device;
 pub mod mount;
 pub mod mount_namespaces;
 pub mod mountinfo;
