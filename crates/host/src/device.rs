@@ -57,3 +57,26 @@ pub fn backing_of_loop((major, minor): (u32, u32)) -> io::Result<Option<PathBuf>
         Err(error) => Err(error),
     }
 }
+
+/// The usual path of a block device: `/dev/loop0`, and `/dev/mapper/NAME` for one of the device
+/// mapper; `None` where there is no such device.
+///
+/// # Errors
+/// Where sysfs cannot be read.
+pub fn path((major, minor): (u32, u32)) -> io::Result<Option<PathBuf>> {
+    let sys = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
+    let link = match fs::read_link(&sys) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        link => link?,
+    };
+    if let Ok(mut name) = fs::read(sys.join("dm/name")) {
+        if name.last() == Some(&b'\n') {
+            name.pop();
+        }
+        return Ok(Some(crate::dm::node::path(&name)));
+    }
+    let name = link.file_name().unwrap_or_default().as_encoded_bytes();
+    // A slash in a device's name is one of `/dev` as well (cciss/c0d0).
+    let name = name.iter().map(|b| if *b == b'!' { b'/' } else { *b }).collect();
+    Ok(Some(PathBuf::from("/dev").join(OsString::from_vec(name))))
+}

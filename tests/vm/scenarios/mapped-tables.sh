@@ -11,7 +11,7 @@ loops() {
 seen() {
     dmsetup table --showkeys v
     dmsetup info -c --noheadings --separator ' ' -o uuid,readonly,suspended v
-    "$@" status v | grep -Ev '^  (backend|device|signed by): '
+    "$@" status v | grep -Ev '^  (backend|device|signed by|last check): '
 }
 
 both() {

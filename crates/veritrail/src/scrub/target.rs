@@ -155,11 +155,14 @@ impl Target {
     /// What a server of ours serves, as it has it open.
     pub(crate) fn served(status: &Status) -> Result<Target, Failure> {
         let unusable = |why: String| {
-            Failure::new(Kind::Unusable, format!("cannot check {}", status.name)).because(why)
+            Failure::new(Kind::Unusable, format!("cannot check {}", status.facts.name)).because(why)
         };
-        if status.state == ServedState::Dead {
-            return Err(Failure::new(Kind::Environment, format!("{} has no server", status.name))
-                .hint("open it again, or check its files: veritrail scrub DATA --hash HASH ..."));
+        if status.facts.state == ServedState::Dead {
+            return Err(Failure::new(
+                Kind::Environment,
+                format!("{} has no server", status.facts.name),
+            )
+            .hint("open it again, or check its files: veritrail scrub DATA --hash HASH ..."));
         }
         let open = |path: &str, descriptor: i32| {
             let link = format!("/proc/{}/fd/{descriptor}", status.pid);
@@ -174,25 +177,31 @@ impl Target {
             return Err(unusable("its server is of an older version".into())
                 .hint("close it and open it again"));
         };
-        let data = open(&status.data_device, files.data)?;
-        let hash = open(&status.hash_device, files.hash)?;
+        let data = open(&status.facts.data_device, files.data)?;
+        let hash = open(&status.facts.hash_device, files.hash)?;
         let form = |error: ParamError| unusable(error.to_string());
         let params = Params {
-            hash_type: HashType::from_number(status.hash_type.into()).map_err(form)?,
-            hash: HashName::parse(&status.algorithm).map_err(form)?,
-            data_block_size: BlockSize::new("data block size", status.data_block_size.into())
+            hash_type: HashType::from_number(status.facts.hash_type.into()).map_err(form)?,
+            hash: HashName::parse(&status.facts.algorithm).map_err(form)?,
+            data_block_size: BlockSize::new("data block size", status.facts.data_block_size.into())
                 .map_err(form)?,
-            hash_block_size: BlockSize::new("hash block size", status.hash_block_size.into())
+            hash_block_size: BlockSize::new("hash block size", status.facts.hash_block_size.into())
                 .map_err(form)?,
-            data_blocks: status.data_blocks,
-            salt: Salt::parse(&status.salt).map_err(form)?,
+            data_blocks: status.facts.data_blocks,
+            salt: Salt::parse(&status.facts.salt).map_err(form)?,
         };
-        let offset = sectors(status.hash_offset).ok_or_else(|| unusable("its offsets".into()))?;
+        let offset =
+            sectors(status.facts.hash_offset).ok_or_else(|| unusable("its offsets".into()))?;
         // Where the tree begins is known; what stands before it does not matter.
         let area = HashArea { offset, superblock: false };
         let layout = Layout::new(&params, area).map_err(form)?;
-        let root = Digest::parse(&status.root_hash).map_err(form)?;
-        let fec = match (&status.fec_device, files.fec, status.fec_offset, status.fec_roots) {
+        let root = Digest::parse(&status.facts.root_hash).map_err(form)?;
+        let fec = match (
+            &status.facts.fec_device,
+            files.fec,
+            status.facts.fec_offset,
+            status.facts.fec_roots,
+        ) {
             (Some(path), Some(descriptor), Some(offset), Some(roots)) => {
                 let source = open(path, descriptor)?;
                 let offset = sectors(offset).ok_or_else(|| unusable("its offsets".into()))?;
@@ -203,23 +212,23 @@ impl Target {
             }
             _ => None,
         };
-        let instance = host::mount::device_number(status.path.as_ref()).ok().flatten();
+        let instance = host::mount::device_number(status.facts.path.as_ref()).ok().flatten();
         let violated = match instance {
-            Some(instance) => DeviceId::Served { name: status.name.clone(), instance },
+            Some(instance) => DeviceId::Served { name: status.facts.name.clone(), instance },
             None => DeviceId::Unserved,
         };
         let named = Named {
             violated,
             mapped: None,
-            served: Some(status.name.clone()),
-            name: status.name.clone().into_bytes(),
+            served: Some(status.facts.name.clone()),
+            name: status.facts.name.clone().into_bytes(),
             data: data.path.clone(),
             hash: hash.path.clone(),
             heard: false,
         };
         let tree = Tree { data, hash, fec, params, area, layout, root };
         let trail = Some(PathBuf::from(&status.trail));
-        Target::of_tree(Key::served(&status.path), Backend::User, named, trail, tree)
+        Target::of_tree(Key::served(&status.facts.path), Backend::User, named, trail, tree)
     }
 
     /// A device of the kernel's device mapper. One with a hash tree is checked below it, where

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::directory::{Directory, Name};
 use super::wire::Counts;
+use crate::facts::Facts;
+pub(crate) use crate::facts::State;
 use crate::json_line::{self, LONGEST, PROMPT, hear, say};
 
 /// What is asked.
@@ -44,38 +46,8 @@ pub(crate) enum Answer {
 /// What there is to say about a served device.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Status {
-    pub(crate) name: String,
-    /// The device file.
-    pub(crate) path: String,
-    pub(crate) state: State,
-    /// What verifies: `user` is veritrail's own engine.
-    pub(crate) backend: String,
-    /// Whether a block was ever not what was promised.
-    pub(crate) corrupted: bool,
-    /// Who signed the root hash.
-    pub(crate) signed_by: Option<String>,
-    pub(crate) hash_type: u8,
-    pub(crate) data_block_size: u32,
-    pub(crate) hash_block_size: u32,
-    pub(crate) algorithm: String,
-    pub(crate) salt: String,
-    pub(crate) data_device: String,
-    pub(crate) data_loop: Option<String>,
-    pub(crate) data_blocks: u64,
-    /// In 512-byte sectors.
-    pub(crate) size: u64,
-    pub(crate) hash_device: String,
-    pub(crate) hash_loop: Option<String>,
-    /// Of the tree, in 512-byte sectors.
-    pub(crate) hash_offset: u64,
-    pub(crate) fec_device: Option<String>,
-    pub(crate) fec_loop: Option<String>,
-    /// In 512-byte sectors.
-    pub(crate) fec_offset: Option<u64>,
-    pub(crate) fec_roots: Option<u64>,
-    pub(crate) root_hash: String,
-    /// As veritysetup's options are called.
-    pub(crate) flags: Vec<String>,
+    #[serde(flatten)]
+    pub(crate) facts: Facts,
     pub(crate) trail: String,
     /// The keeper's process.
     pub(crate) pid: u32,
@@ -112,16 +84,6 @@ pub(crate) struct LastViolation {
     pub(crate) event: String,
     /// The body of its VT_READER.
     pub(crate) reader: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum State {
-    Active,
-    /// Active, and will be closed when nobody uses it any more.
-    Deferred,
-    /// Its server has ended; readers get errors.
-    Dead,
 }
 
 impl Status {

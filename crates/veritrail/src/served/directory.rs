@@ -67,6 +67,11 @@ impl Directory {
         Ok(directory)
     }
 
+    /// Where device files are.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// Those directories that somebody else could put into our way, the outermost first.
     fn levels(&self) -> [&Path; 2] {
         [self.0.parent().unwrap_or(&self.0), &self.0]
@@ -105,7 +110,7 @@ impl Directory {
                 break claim;
             }
             let ending = match control::ask(self, name, Question::Status) {
-                Ok(Some(Answer::Status(status))) => status.state == State::Dead,
+                Ok(Some(Answer::Status(status))) => status.facts.state == State::Dead,
                 // It answers no more; or not yet, and then it soon will.
                 Ok(None) => true,
                 _ => false,

@@ -345,7 +345,7 @@ fn wait_for_end(
                 match detach(claim) {
                     Ok(()) => return End::Unmounted(Asked::By(caller, Some(stream))),
                     Err(MountError::Busy(_)) if later => {
-                        shared.status().state = State::Deferred;
+                        shared.status().facts.state = State::Deferred;
                         deferred = Some(caller);
                         answer(&stream, &Answer::Deferred);
                     }
@@ -354,7 +354,7 @@ fn wait_for_end(
                 }
             }
             Ok(Event::Cancel { stream }) => {
-                shared.status().state = State::Active;
+                shared.status().facts.state = State::Active;
                 deferred = None;
                 answer(&stream, &Answer::Cancelled);
             }
@@ -472,7 +472,7 @@ fn finish(
             recorder.failed(&myself, &reason);
             let status = {
                 let mut status = shared.status();
-                status.state = State::Dead;
+                status.facts.state = State::Dead;
                 status.ended = Some(reason.clone());
                 status.clone()
             };

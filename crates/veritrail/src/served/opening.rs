@@ -14,6 +14,7 @@ use super::directory::Name;
 use super::recorder::Files;
 use super::wire::{self, Setup};
 use crate::clock;
+use crate::facts::Facts;
 
 /// Everything that is decided before a device is served.
 #[derive(Debug)]
@@ -119,13 +120,14 @@ impl Opening {
             };
             host::device::backing_of_loop(device).ok().flatten().map(|path| text(&path))
         };
-        Status {
+        let facts = Facts {
             name: self.name.as_str().to_owned(),
             path: text(device),
             state: State::Active,
             backend: "user".into(),
             corrupted: false,
             signed_by: self.signed_by.clone(),
+            signature_key: None,
             hash_type: self.params.hash_type.number(),
             data_block_size: self.params.data_block_size.bytes(),
             hash_block_size: self.params.hash_block_size.bytes(),
@@ -144,6 +146,9 @@ impl Opening {
             fec_roots: self.fec.as_ref().map(|(_, fec)| fec.roots),
             root_hash: self.root.to_string(),
             flags: self.flags(),
+        };
+        Status {
+            facts,
             trail: text(trail),
             pid: std::process::id(),
             volume_pid,

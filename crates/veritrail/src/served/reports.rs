@@ -108,7 +108,7 @@ fn note(
             let reader = reader(if *delivered { "data" } else { "EIO" });
             let event = recorder.violation(&refused, layout, files, &reader);
             let mut status = shared.status();
-            status.corrupted = true;
+            status.facts.corrupted = true;
             status.last_violation = Some(LastViolation {
                 time: clock::now().realtime_ns / 1_000_000_000,
                 event,

@@ -272,7 +272,7 @@ fn device_servers(directory: &Directory) -> Finding {
     for name in directory.names().unwrap_or_default() {
         let text = name.as_str().to_owned();
         match verity::find(directory, &name) {
-            Ok(Some(status)) if status.state == control::State::Dead => dead.push(text),
+            Ok(Some(status)) if status.facts.state == control::State::Dead => dead.push(text),
             Ok(Some(_)) => alive.push(text),
             // It is just being opened or closed.
             Ok(None) => {}

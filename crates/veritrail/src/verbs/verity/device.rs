@@ -67,6 +67,11 @@ impl Device {
         (self.file, self.path)
     }
 
+    /// The open file.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Where it was opened.
     pub(crate) fn path(&self) -> &Path {
         &self.path

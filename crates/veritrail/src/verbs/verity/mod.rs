@@ -3,6 +3,7 @@
 //! Options, operands and lines are those of veritysetup 2.6.1; options may stand before or
 //! behind the verb, as there.
 
+mod backend;
 mod cat;
 mod check_signature;
 mod close;

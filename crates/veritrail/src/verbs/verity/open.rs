@@ -15,79 +15,105 @@ use host::sandbox::Capabilities;
 use record::task::Task;
 use rustix::process::Signal;
 
+use super::backend::{self, Backend};
 use super::device::Device;
 use super::fec::Fec;
 use super::options::{self, Options};
 use super::signature;
 use crate::config::{Config, default_trail};
+use crate::mapped;
 use crate::outcome::{Failure, Kind, Outcome};
 use crate::served::{Directory, Name, OnCorruption, Opening, Recorder, Source, Status};
 use crate::served::{keeper, wire};
 
-/// Serve a device as a file, verified at every read
+/// Open a device, verified at every read
 ///
-/// Starts a server for the device and returns when its file can be read; the last line printed is the
-/// path of that file, which can be read, given to `losetup -r`, or mounted. A read that meets a block
-/// which is not what the root hash promises fails with EIO, and every such read is recorded in the trail
-/// with who made it. Works as root (the file appears in /run/veritrail/devices) and without
-/// ($XDG_RUNTIME_DIR/veritrail/devices). `close` ends it, `status` tells about it.
+/// The last line printed is its path. A read that meets a block which is not what the root hash promises
+/// fails with EIO. What verifies is the kernel's dm-verity where it is there (root only): a block device in
+/// /dev/mapper, as veritysetup makes it, whose records are the kernel's; `veritrail agent` takes them into
+/// the trail. Else it is our own engine: a server of its own, and a file that can be read, given to
+/// `losetup -r`, or mounted, as root in /run/veritrail/devices and without in
+/// $XDG_RUNTIME_DIR/veritrail/devices; every failing read is recorded in the trail with who made it.
+/// --backend decides; so does any option that only one of them has. `close` ends it, `status` tells about it.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:
   veritrail verity open root.img root root.hash 4e6969b4...2053
   mount -o ro,loop /run/veritrail/devices/root /mnt
   veritrail verity open root.img root root.hash --root-hash-file root.roothash --trail ./trail
-  veritrail verity open root.img root root.hash 4e6969b4...2053 --foreground",
+  veritrail verity open root.img root root.hash 4e6969b4...2053 --backend kernel --ignore-zero-blocks
+  veritrail verity open root.img root root.hash 4e6969b4...2053 --backend user --foreground",
     disable_help_flag = true,
     args_override_self = true
 )]
 pub(crate) struct OpenArgs {
     /// Device with the data
     #[arg(value_name = "data_device")]
-    data_device: PathBuf,
+    pub(super) data_device: PathBuf,
     /// Name of the device: letters, digits and #+-.:=@_
     #[arg(value_name = "name", value_parser = Name::parse)]
-    name: Name,
+    pub(super) name: Name,
     /// Device with the tree
     #[arg(value_name = "hash_device")]
-    hash_device: PathBuf,
+    pub(super) hash_device: PathBuf,
     /// The root hash, unless --root-hash-file gives it
     #[arg(value_name = "root_hash")]
-    root_hash: Option<String>,
+    pub(super) root_hash: Option<String>,
     /// Hand out corrupted data, and only record that
     #[arg(long, group = "mode")]
-    ignore_corruption: bool,
-    /// Run verity.restart_command of the configuration when corruption is found and on record
+    pub(super) ignore_corruption: bool,
+    /// Restart when corruption is found: the kernel by itself; our own engine by
+    /// verity.restart_command of the configuration, once it is on record
     #[arg(long, group = "mode")]
-    restart_on_corruption: bool,
-    /// Run verity.panic_command of the configuration when corruption is found and on record
+    pub(super) restart_on_corruption: bool,
+    /// The same with a panic, or verity.panic_command
     #[arg(long, group = "mode")]
-    panic_on_corruption: bool,
+    pub(super) panic_on_corruption: bool,
     /// Answer with zeros, unread, where the tree says that a block is zero
     #[arg(long)]
-    ignore_zero_blocks: bool,
+    pub(super) ignore_zero_blocks: bool,
     /// Verify a data block only until it was good once
     #[arg(long)]
-    check_at_most_once: bool,
-    /// Accepted and without meaning here: there are no tasklets
-    #[arg(long, hide = true)]
-    use_tasklets: bool,
+    pub(super) check_at_most_once: bool,
+    /// Let the kernel verify at once what it has in its cache (no meaning for our own engine, which has
+    /// no tasklets)
+    #[arg(long)]
+    pub(super) use_tasklets: bool,
+    /// What verifies (not in veritysetup)
+    #[arg(long, value_name = "BACKEND", value_enum, default_value_t)]
+    backend: Backend,
     /// Record in this trail, made if it does not exist; the default is /var/log/veritrail, or without
-    /// root $XDG_STATE_HOME/veritrail/trail (not in veritysetup)
+    /// root $XDG_STATE_HOME/veritrail/trail (backend user; not in veritysetup)
     #[arg(long, value_name = "DIR")]
     trail: Option<PathBuf>,
-    /// Read this configuration instead of /etc/veritrail/veritrail.toml (not in veritysetup)
+    /// Read this configuration instead of /etc/veritrail/veritrail.toml (backend user; not in
+    /// veritysetup)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Serve below this directory instead of /run/veritrail (not in veritysetup)
+    /// Serve below this directory instead of /run/veritrail (backend user; not in veritysetup)
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
-    /// Let every read(2) reach the server: no page cache, no read-ahead (not in veritysetup)
+    /// Let every read(2) reach the server: no page cache, no read-ahead (backend user; not in
+    /// veritysetup)
     #[arg(long)]
     direct_io: bool,
-    /// Stay in the foreground until the device is closed (not in veritysetup)
+    /// Stay in the foreground until the device is closed (backend user; not in veritysetup)
     #[arg(long, short)]
     foreground: bool,
+}
+
+impl OpenArgs {
+    /// An option given that only the backend `user` has.
+    fn only_user(&self) -> Option<&'static str> {
+        let given = [
+            (self.trail.is_some(), "--trail"),
+            (self.config.is_some(), "--config"),
+            (self.run_dir.is_some(), "--run-dir"),
+            (self.direct_io, "--direct-io"),
+            (self.foreground, "--foreground"),
+        ];
+        given.into_iter().find_map(|(given, option)| given.then_some(option))
+    }
 }
 
 /// Who waits for the device.
@@ -115,12 +141,18 @@ pub(super) fn run(
             .map_err(io::Error::from)?;
         // The program was started as /proc/self/exe, which tells nobody anything.
         let _ = rustix::thread::set_name(c"veritrail");
-        serve(args, options, Waiting::Parent(parent), out)
-    } else if args.foreground {
-        serve(args, options, Waiting::Terminal, out)
-    } else {
-        launch(typed, out)
+        return serve(args, options, Waiting::Parent(parent), out);
     }
+    if let Some(control) = args.backend.choose(args.only_user())? {
+        if Directory::locate(None)?.is_taken(&args.name) {
+            return Err(mapped::taken(args.name.as_str()));
+        }
+        let path = backend::opening(args, options)?.open(&control)?;
+        out.write_all(path.as_os_str().as_encoded_bytes())?;
+        writeln!(out)?;
+        return Ok(Outcome::Good);
+    }
+    if args.foreground { serve(args, options, Waiting::Terminal, out) } else { launch(typed, out) }
 }
 
 /// Starts the same command line as a server and waits until it is ready, or has said why not.

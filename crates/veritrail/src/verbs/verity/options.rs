@@ -71,6 +71,8 @@ pub(super) struct Options {
 /// What an image is made with, and where its hash area is.
 pub(super) struct Image {
     pub(super) params: Params,
+    /// Of the superblock, where there is one.
+    pub(super) uuid: Option<Uuid>,
     pub(super) area: HashArea,
 }
 
@@ -138,12 +140,13 @@ impl Options {
     /// How an image that exists was made: as its superblock says, or without one as the options do.
     pub(super) fn image(&self, data: &Device, hash: &Device) -> Result<Image, Failure> {
         let area = self.area();
-        let params = if area.superblock {
-            self.superblock(hash)?.params
+        let (params, uuid) = if area.superblock {
+            let Superblock { params, uuid } = self.superblock(hash)?;
+            (params, Some(uuid))
         } else {
-            self.params(data, || Ok(Salt::default()))?
+            (self.params(data, || Ok(Salt::default()))?, None)
         };
-        Ok(Image { params, area })
+        Ok(Image { params, uuid, area })
     }
 
     /// The superblock at the hash offset.
@@ -175,6 +178,25 @@ impl Options {
 
     /// The root hash: from --root-hash-file, else from the operand.
     pub(super) fn root(&self, operand: Option<&str>, params: &Params) -> Result<Digest, Failure> {
+        let root = self.root_of_any_length(operand, params)?;
+        let expected = params.hash.algorithm().digest_size();
+        if root.as_bytes().len() == expected {
+            Ok(root)
+        } else {
+            Err(self.wrong_root(ParamError::RootLength {
+                found: root.as_bytes().len(),
+                algorithm: params.hash.algorithm(),
+                expected,
+            }))
+        }
+    }
+
+    /// The same, for somebody who judges its length himself.
+    pub(super) fn root_of_any_length(
+        &self,
+        operand: Option<&str>,
+        params: &Params,
+    ) -> Result<Digest, Failure> {
         let size = params.hash.algorithm().digest_size();
         let digits = match (&self.root_hash_file, operand) {
             (Some(path), _) => read_root(path, 2 * size)?,
@@ -184,19 +206,13 @@ impl Options {
                     .hint("give it as the last operand or by --root-hash-file FILE"));
             }
         };
-        let wrong = |error| match &self.root_hash_file {
+        Digest::parse(&digits).map_err(|error| self.wrong_root(error))
+    }
+
+    fn wrong_root(&self, error: ParamError) -> Failure {
+        match &self.root_hash_file {
             Some(path) => unusable(error).hint(format!("it was read from {}", path.display())),
             None => unusable(error),
-        };
-        let root = Digest::parse(&digits).map_err(wrong)?;
-        if root.as_bytes().len() == size {
-            Ok(root)
-        } else {
-            Err(wrong(ParamError::RootLength {
-                found: root.as_bytes().len(),
-                algorithm: params.hash.algorithm(),
-                expected: size,
-            }))
         }
     }
 }

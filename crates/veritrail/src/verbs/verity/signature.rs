@@ -32,10 +32,11 @@ pub(super) struct SignatureOptions {
     /// Path to root hash signature file (PKCS#7, DER, detached)
     #[arg(long, global = true, value_name = "STRING")]
     pub(super) root_hash_signature: Option<PathBuf>,
-    /// Certificates that are trusted: every *.pem, *.crt, *.cer and *.der of this folder (not in
-    /// veritysetup)
-    #[arg(long, global = true, value_name = "DIR", default_value = KEYRING)]
-    keyring: PathBuf,
+    /// Certificates that are trusted: every *.pem, *.crt, *.cer and *.der of this folder. The default is
+    /// /etc/veritrail/keyring, but for a device of the kernel's: without this its own keyring judges
+    /// (not in veritysetup)
+    #[arg(long, global = true, value_name = "DIR")]
+    keyring: Option<PathBuf>,
     /// Refuse a root hash without a signature, as the kernel's dm_verity.require_signatures=1 (not
     /// in veritysetup)
     #[arg(long, global = true)]
@@ -59,6 +60,10 @@ impl SignatureOptions {
         Err(Failure::new(Kind::Usage, refused))
     }
 
+    fn keyring(&self) -> &Path {
+        self.keyring.as_deref().unwrap_or(Path::new(KEYRING))
+    }
+
     /// The time to judge by.
     pub(super) fn at(&self) -> Time {
         self.at.unwrap_or_else(|| Time(clock::now().realtime_ns / 1_000_000_000))
@@ -66,7 +71,7 @@ impl SignatureOptions {
 
     /// Judges the signature in `file` over `root`.
     pub(super) fn judge(&self, file: &Path, root: &Digest) -> Result<Verdict, Failure> {
-        let keyring = load(&self.keyring)?;
+        let keyring = load(self.keyring())?;
         let no_signature = |error| {
             Failure::new(Kind::Unusable, format!("{} is no usable signature", file.display()))
                 .because(error)
@@ -82,7 +87,7 @@ impl SignatureOptions {
 
     /// What to do about a verdict.
     fn hint(&self, verdict: &Verdict) -> Option<String> {
-        let keyring = self.keyring.display();
+        let keyring = self.keyring().display();
         match verdict {
             Verdict::Trusted(_) => None,
             Verdict::Untrusted(_) => Some(format!(
@@ -127,6 +132,31 @@ pub(super) fn check(
                 None => failure,
             })
         }
+    }
+}
+
+/// The signature that the kernel is to judge by its own keyring. None if none is given; nor with
+/// --keyring, whose certificates are not the kernel's: then it is judged here, as by [`check`].
+pub(super) fn for_kernel(
+    options: &SignatureOptions,
+    root: &Digest,
+) -> Result<Option<Vec<u8>>, Failure> {
+    match &options.root_hash_signature {
+        Some(file) if options.keyring.is_none() => {
+            if options.at.is_some() {
+                return Err(Failure::new(Kind::Usage, "--at is for signatures that we judge")
+                    .because("the kernel judges by its own clock")
+                    .hint("--keyring DIR names the certificates to judge by"));
+            }
+            let bytes = read(file, signature::MOST_BYTES as u64, "signature")?;
+            if bytes.len() > signature::MOST_BYTES {
+                let long = format!("{} is no signature", file.display());
+                return Err(Failure::new(Kind::Unusable, long)
+                    .because(format!("it is larger than {} bytes", signature::MOST_BYTES)));
+            }
+            Ok(Some(bytes))
+        }
+        _ => check(options, root).map(|_| None),
     }
 }
 
