@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use ::signature::{Certificate, Message, SigningKey, Time, Verdict};
 use block::fec::{self, Area, Corrector};
-use block::verity::{BlockSize, HashArea, HashName, HashType, Layout, Params, Salt, Superblock};
+use block::verity::{
+    BlockSize, HashArea, HashName, HashType, Layout, Params, Salt, Superblock, Table,
+};
 use engine::devices::kernel_log::{self, Kept, Said};
 use engine::devices::uevent::{Action, Mismatch, Uevent};
 use engine::devices::{Devices, Mapped, MappedTarget, Output, table};
@@ -51,6 +53,7 @@ pub const ALL: &[Target] = &[
     ("netlink", netlink),
     ("rule", rule),
     ("device_mapper", device_mapper),
+    ("table", table),
     ("signature", signature),
     ("certificate", certificate),
     ("kernel_texts", kernel_texts),
@@ -324,6 +327,12 @@ pub fn netlink(bytes: &[u8]) {
     }
     assert!(end <= bytes.as_ptr().addr() + bytes.len());
     assert!(replies.next().is_none());
+}
+
+/// A table of the kernel's verity target is read again as it was read, once it is written.
+pub fn table(bytes: &[u8]) {
+    let Ok(table) = String::from_utf8_lossy(bytes).parse::<Table>() else { return };
+    assert_eq!(table.to_string().parse(), Ok(table));
 }
 
 /// The device mapper's answers: texts end before their NUL, and there are no more devices or targets

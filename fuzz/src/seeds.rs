@@ -51,6 +51,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "process" => vec![STAT.to_vec(), STATUS.to_vec()],
         "netlink" => answers(),
         "rule" => rules(),
+        "table" => TABLES.iter().map(|table| table.as_bytes().to_vec()).collect(),
         "device_mapper" => device_mapper_answers(),
         "signature" => SIGNATURES.iter().map(|bytes| bytes.to_vec()).collect(),
         "certificate" => CERTIFICATES
@@ -115,6 +116,14 @@ AwEHoUQDQgAE5Voy4jd7VJR8lhBTFbAkydKu5UgJYYM5AztuWLdWiNd+08qmofsl
 Wn3AgVFUbdNHpdRlcGtXxJxg+zKxAFihkw==
 -----END EC PRIVATE KEY-----
 ";
+
+/// Tables of dm-verity, as `dmsetup table` shows them.
+const TABLES: [&str; 2] = [
+    "1 7:0 7:1 4096 4096 64 1 sha256 a8f55e2d0f00c51dbe2c909296784c81633d184829b19980e2bd1d4270963f15 -",
+    "0 7:0 7:0 1024 512 256 8 sha1 d48390c62074ad16085bf641e861938efa17581f aabb 13 panic_on_corruption \
+     ignore_zero_blocks check_at_most_once use_fec_from_device 7:2 fec_blocks 65 fec_start 0 fec_roots 2 \
+     root_hash_sig_key_desc cryptsetup:v",
+];
 
 /// Answers about two devices (`linux/dm-ioctl.h`): the list of them, and the status of one.
 fn device_mapper_answers() -> Vec<Vec<u8>> {
