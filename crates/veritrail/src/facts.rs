@@ -91,7 +91,12 @@ impl Facts {
         }
         writeln!(out, "  root hash:   {}", self.root_hash)?;
         if !self.flags.is_empty() {
-            writeln!(out, "  flags:       {} ", self.flags.join(" "))?;
+            // Behind the first four words veritysetup has a blank, whatever follows.
+            let last = self.flags.last().is_some_and(|last| {
+                ["check_at_most_once", "try_verify_in_tasklet"].contains(&last.as_str())
+            });
+            let end = if last { "" } else { " " };
+            writeln!(out, "  flags:       {}{end}", self.flags.join(" "))?;
         }
         Ok(())
     }
