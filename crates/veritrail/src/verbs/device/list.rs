@@ -208,23 +208,23 @@ impl<'a> Row<'a> {
             "panic_on_corruption" => Some("panic"),
             _ => None,
         };
-        let path = Path::new(&status.path);
+        let path = Path::new(&status.facts.path);
         Row {
-            name: Text(status.name.as_bytes()),
-            path: Text(status.path.as_bytes()),
+            name: Text(status.facts.name.as_bytes()),
+            path: Text(status.facts.path.as_bytes()),
             device: None,
             module: "verity",
             backend: "user",
-            state: match (status.state, status.corrupted) {
+            state: match (status.facts.state, status.facts.corrupted) {
                 (State::Dead, _) => Health::Dead,
                 (_, true) => Health::Corrupted,
                 (_, false) => Health::Verified,
             },
-            mode: status.flags.iter().find_map(|flag| mode(flag)).unwrap_or("eio"),
-            size: status.size.saturating_mul(512),
+            mode: status.facts.flags.iter().find_map(|flag| mode(flag)).unwrap_or("eio"),
+            size: status.facts.size.saturating_mul(512),
             violations: status.counts.map(|counts| counts.violations),
             mounts: above.mounts(&above.loops_over(path), Some(path)),
-            last_check: Report::find(state_dir, &Key::served(&status.path)),
+            last_check: Report::find(state_dir, &Key::served(&status.facts.path)),
         }
     }
 }
