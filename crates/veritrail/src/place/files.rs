@@ -38,6 +38,9 @@ pub(crate) struct Limits {
     pub(crate) walk: Duration,
     /// How long an index of a file system that can change is believed.
     pub(crate) fresh: Duration,
+    /// The same where something could not be read: a walk comes by the damage again, which makes
+    /// another event, whose place is asked for again.
+    pub(crate) damaged: Duration,
 }
 
 impl Limits {
@@ -55,6 +58,7 @@ impl Default for Limits {
             indexes: 4,
             walk: Duration::from_secs(60),
             fresh: Duration::from_secs(1),
+            damaged: Duration::from_secs(600),
         }
     }
 }
@@ -143,9 +147,12 @@ impl Files {
     fn holds(&self, key: &Key, slot: &Slot) -> bool {
         match &*lock(&slot.state) {
             State::Walking => true,
-            // What was damaged or in the way may be mended.
             State::Done { known: Known::Walked(walked), at } if key.read_only => {
+                // What was slow may be faster now.
                 walked.end != End::Late || at.elapsed() < self.limits.fresh
+            }
+            State::Done { known: Known::Walked(walked), at } if walked.trouble.unreadable > 0 => {
+                at.elapsed() < self.limits.damaged
             }
             State::Done { at, .. } => at.elapsed() < self.limits.fresh,
         }

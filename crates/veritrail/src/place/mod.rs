@@ -577,6 +577,10 @@ fn notes(walked: &Walked, mount: &mounts::Mount, entrance: &Entrance) -> Vec<Str
         End::NoMap | End::Whole => {}
     }
     let trouble = &walked.trouble;
+    let age = walked.at.elapsed().as_secs();
+    if !mount.read_only && age > 1 {
+        notes.push(format!("files as they were {age} seconds ago"));
+    }
     if trouble.unreadable > 0 {
         let first = trouble.first.iter();
         let first: Vec<String> =

@@ -28,6 +28,8 @@ pub(super) struct Walked {
     pub(super) index: Index,
     pub(super) trouble: Trouble,
     pub(super) end: End,
+    /// When it ended.
+    pub(super) at: Instant,
 }
 
 /// How it ended.
@@ -85,7 +87,7 @@ pub(super) fn walk(entrance: &Entrance, limit: usize, deadline: Instant) -> io::
     };
     let end = walk.run();
     walk.index.seal();
-    Ok(Walked { index: walk.index, trouble: walk.trouble, end })
+    Ok(Walked { index: walk.index, trouble: walk.trouble, end, at: Instant::now() })
 }
 
 struct Walk<'a> {
