@@ -12,7 +12,7 @@ loops() {
 seen() {
     dmsetup table --showkeys v
     dmsetup info -c --noheadings --separator ' ' -o uuid,readonly,suspended v
-    "$@" status v | grep -Ev '^  (backend|device|signed by|last check): ' | sed 's/oncetry/once try/'
+    "$@" status v | grep -Ev '^  (backend|device|signed by|last check|FEC loop): ' | sed 's/oncetry/once try/'
 }
 
 both() {
