@@ -348,23 +348,33 @@ fn audit_reading(machine: &Machine) -> Finding {
     let users = machine.text("/proc/self/uid_map").unwrap_or_default();
     let initial = users.split_whitespace().eq(["0", "0", "4294967295"]);
     let net = |process: &str| fs::read_link(machine.path(&format!("/proc/{process}/ns/net"))).ok();
-    let elsewhere = net("1").zip(net("self")).is_some_and(|(first, ours)| first != ours);
+    let elsewhere = net("1").zip(net("self")).map(|(first, ours)| first != ours);
+    let (name, purpose) = ("audit records", "hearing what the kernel records");
     let (seen, remedy) = if !initial {
         (
             "this is not the initial user namespace, the only one that audit answers",
             "run on the host, or in a container without a user namespace of its own",
         )
-    } else if elsewhere {
+    } else if elsewhere == Some(true) {
         (
             "this is not the first process's network namespace: records arrive only there",
             "run with the host's network (--network=host)",
         )
     } else if !capable {
         ("CAP_AUDIT_READ is lacking", "run as root, or with AmbientCapabilities=CAP_AUDIT_READ")
+    } else if elsewhere.is_none() {
+        return Finding {
+            name,
+            state: State::Unknown,
+            seen: "the first process's network namespace is not told: records arrive only there"
+                .into(),
+            purpose,
+            remedy: Some("run with CAP_SYS_PTRACE, or as root on the host".into()),
+        };
     } else {
         ("by multicast, beside an audit daemon or without one", "")
     };
-    finding("audit records", remedy.is_empty(), seen, "hearing what the kernel records", remedy)
+    finding(name, remedy.is_empty(), seen, purpose, remedy)
 }
 
 /// Whether the kernel loses records before anybody could read them.
@@ -595,6 +605,31 @@ mod tests {
             ]
         );
         assert_eq!(findings[3].seen, "on, audit daemon runs as pid 77");
+    }
+
+    #[test]
+    fn records_are_promised_only_in_the_first_network_namespace() {
+        let folder = tempfile::tempdir().unwrap();
+        let machine = Machine::new(folder.path());
+        let net = |process: &str, namespace: &str| {
+            let folder = folder.path().join("proc").join(process).join("ns");
+            fs::create_dir_all(&folder).unwrap();
+            std::os::unix::fs::symlink(namespace, folder.join("net")).unwrap();
+        };
+        net("self", "net:[4026531840]");
+        fs::write(folder.path().join("proc/self/uid_map"), "0 0 4294967295\n").unwrap();
+        // Only the right to read is this process's own.
+        let capable = rustix::thread::capabilities(None)
+            .is_ok_and(|sets| sets.effective.contains(CapabilitySet::AUDIT_READ));
+        let told = |state| if capable { state } else { State::Lacks };
+        let found = audit_reading(&machine);
+        assert_eq!(found.state, told(State::Unknown), "{found:?}");
+        assert!(found.remedy.is_some(), "{found:?}");
+        net("1", "net:[4026531840]");
+        assert_eq!(audit_reading(&machine).state, told(State::Has));
+        fs::remove_file(folder.path().join("proc/1/ns/net")).unwrap();
+        net("1", "net:[4026532999]");
+        assert_eq!(audit_reading(&machine).state, State::Lacks);
     }
 
     #[test]
