@@ -27,6 +27,9 @@ pub(super) struct Files {
     limits: Limits,
 }
 
+/// So many times the indexes that are kept may be on their way at once.
+const MOST_WALKS: usize = 4;
+
 /// How far a walk goes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -100,11 +103,12 @@ impl Files {
         entrance: impl FnOnce() -> Result<Entrance, String>,
     ) -> Known {
         let slot = match self.slot(&key) {
-            (slot, false) => slot,
-            (slot, true) => {
+            Some((slot, false)) => slot,
+            Some((slot, true)) => {
                 self.begin(&slot, entrance());
                 slot
             }
+            None => return Known::NotYet,
         };
         let mut state = lock(&slot.state);
         loop {
@@ -122,26 +126,31 @@ impl Files {
         }
     }
 
-    /// The slot for `key`, and whether it is new: then its walk is the caller's to begin.
-    fn slot(&self, key: &Key) -> (Arc<Slot>, bool) {
+    /// The slot for `key`, and whether it is new: then its walk is the caller's to begin. None where
+    /// too many walks are on their way.
+    fn slot(&self, key: &Key) -> Option<(Arc<Slot>, bool)> {
         let mut slots = lock(&self.slots);
         slots.retain(|(known, slot)| known != key || self.holds(key, slot));
         if let Some(at) = slots.iter().position(|(known, _)| known == key) {
             let found = slots.remove(at);
             let slot = Arc::clone(&found.1);
             slots.push(found);
-            return (slot, false);
+            return Some((slot, false));
         }
         // One that is on its way stays: whoever waits for it would begin again.
         while slots.len() >= self.limits.indexes {
             let done = slots.iter().position(|(_, slot)| !slot.is_walking());
-            let Some(oldest) = done else { break };
-            slots.remove(oldest);
+            match done {
+                Some(oldest) => slots.remove(oldest),
+                // One that hangs on a dead disk never ends, and must not keep all others.
+                None if slots.len() < self.limits.indexes.saturating_mul(MOST_WALKS) => break,
+                None => return None,
+            };
         }
         let state = Mutex::new(State::Walking);
         let slot = Arc::new(Slot { state, changed: Condvar::new() });
         slots.push((key.clone(), Arc::clone(&slot)));
-        (slot, true)
+        Some((slot, true))
     }
 
     fn holds(&self, key: &Key, slot: &Slot) -> bool {
@@ -196,10 +205,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Somebody may have piled a hundred thousand mounts upon each other, and to try them all takes
+/// longer than anybody waits.
+const MOST_TRIED: usize = 1000;
+
 /// The way into a file system through the first of its mounts that lets us in.
 pub(super) fn enter(mounts: &[Mount]) -> Result<(&Mount, Entrance), String> {
     let mut why = None;
-    for mount in mounts {
+    for mount in mounts.iter().take(MOST_TRIED) {
         let closed = match mount.enter() {
             Ok(entrance) => return Ok((mount, entrance)),
             Err(closed) => closed,
@@ -213,4 +226,21 @@ pub(super) fn enter(mounts: &[Mount]) -> Result<(&Mount, Entrance), String> {
         why.get_or_insert(words);
     }
     Err(why.unwrap_or_else(|| "it is not mounted".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn walks_that_never_end_are_bounded() {
+        let files = Files::new(Limits::default());
+        let key = |mount| Key { device: (7, 0), diskseq: None, mount, read_only: true };
+        // Whoever gets a new slot here hangs: nothing is ever put in.
+        let begun = (0..100).filter(|mount| files.slot(&key(*mount)).is_some()).count();
+        assert_eq!(begun, Limits::default().indexes * MOST_WALKS);
+        assert!(matches!(files.slot(&key(3)), Some((_, false))), "that one is on its way");
+        let known = files.index(key(1000), Instant::now(), || Err("not asked".to_owned()));
+        assert!(matches!(known, Known::NotYet), "{known:?}");
+    }
 }

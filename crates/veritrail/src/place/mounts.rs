@@ -56,8 +56,7 @@ impl Mounts {
 
     fn take(&mut self, namespace: &MountNamespace) {
         let entries: Vec<MountEntry<'_>> = mountinfo::entries(&namespace.mountinfo).collect();
-        let by_id: HashMap<u32, &MountEntry<'_>> =
-            entries.iter().map(|entry| (entry.id, entry)).collect();
+        let behind = behind_servers(&entries);
         for entry in entries.iter().filter(|entry| may_lie_on_a_device(entry)) {
             if self.all.len() >= MOST {
                 self.left_out += 1;
@@ -74,7 +73,7 @@ impl Mounts {
                 fs_type: entry.fs_type.to_vec(),
                 source: entry.source.to_vec(),
                 read_only: entry.read_only,
-                is_behind_a_server: is_behind_a_server(entry, &by_id),
+                is_behind_a_server: behind.get(&entry.id).copied().unwrap_or(true),
             });
         }
     }
@@ -85,21 +84,35 @@ fn may_lie_on_a_device(entry: &MountEntry<'_>) -> bool {
     entry.device.0 != 0 || entry.fs_type == b"btrfs" || entry.fs_type == b"erofs"
 }
 
-/// Whether one of the mounts that it lies on may keep us waiting for ever. The topmost one of
-/// each point counts, so this may be told of a mount that can be reached; never the other way.
-fn is_behind_a_server(entry: &MountEntry<'_>, by_id: &HashMap<u32, &MountEntry<'_>>) -> bool {
-    let mut at = entry;
-    // Mounts form a tree; text that says otherwise is left after so many steps.
-    for _ in 0..by_id.len() {
-        let Some(parent) = by_id.get(&at.parent).filter(|parent| parent.id != at.id) else {
-            return false;
+/// Which mounts lie on one that may keep us waiting for ever. The topmost one of each point counts,
+/// so this may be told of a mount that can be reached; never the other way.
+///
+/// Each is looked at once: a container can pile a hundred thousand mounts upon each other.
+fn behind_servers(entries: &[MountEntry<'_>]) -> HashMap<u32, bool> {
+    let by_id: HashMap<u32, &MountEntry<'_>> =
+        entries.iter().map(|entry| (entry.id, entry)).collect();
+    let mut behind = HashMap::with_capacity(entries.len());
+    let mut way = Vec::new();
+    for entry in entries {
+        let mut at = entry;
+        let found = loop {
+            if let Some(known) = behind.get(&at.id) {
+                break *known;
+            }
+            // Mounts form a tree; of text that says otherwise nothing is believed.
+            behind.insert(at.id, true);
+            way.push(at.id);
+            match by_id.get(&at.parent).filter(|parent| parent.id != at.id) {
+                // What a root directory lies on is not shown. Of another mount that is so where the
+                // process has a root directory that no mount begins at: it may be a server's.
+                None => break &*at.point != b"/",
+                Some(parent) if waits_for_a_server(parent.fs_type) => break true,
+                Some(parent) => at = parent,
+            }
         };
-        if waits_for_a_server(parent.fs_type) {
-            return true;
-        }
-        at = parent;
+        behind.extend(way.drain(..).map(|id| (id, found)));
     }
-    true
+    behind
 }
 
 /// Whether calls on such a file system wait for a process or another machine.
@@ -274,8 +287,26 @@ mod tests {
 5 6 7:2 / /d ro - ext4 /dev/loop2 ro
 6 5 7:3 / /e ro - ext4 /dev/loop3 ro
 7 1 0:9 / /f rw - tmpfs tmpfs rw
+8 3 7:4 / /a/b/c ro - ext4 /dev/loop4 ro
 ";
         let seen: Vec<_> = mount(text).iter().map(|one| (one.id, one.is_behind_a_server)).collect();
-        assert_eq!(seen, [(1, false), (3, true), (4, false), (5, true), (6, true)]);
+        let expected = [(1, false), (3, true), (4, false), (5, true), (6, true), (8, true)];
+        assert_eq!(seen, expected);
+        // The root directory of its process is no mount of its own, but a directory of some file
+        // system that is not shown.
+        let seen = mount("9 2 7:0 / /data ro - ext4 /dev/loop0 ro");
+        assert!(seen.iter().all(|one| one.is_behind_a_server), "{seen:?}");
+    }
+
+    #[test]
+    fn a_pile_of_mounts_takes_no_longer_than_as_many_beside_each_other() {
+        const MOUNTS: u32 = 100_000;
+        let pile: String = (1..=MOUNTS)
+            .map(|id| format!("{id} {} 8:0 / / rw - ext4 /dev/sda rw\n", id.saturating_sub(1)))
+            .collect();
+        let began = Instant::now();
+        let seen = mount(&pile);
+        assert_eq!(seen.iter().filter(|one| !one.is_behind_a_server).count(), seen.len());
+        assert!(began.elapsed() < std::time::Duration::from_secs(20), "{:?}", began.elapsed());
     }
 }

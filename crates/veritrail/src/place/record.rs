@@ -12,6 +12,9 @@ pub(crate) type Named = (&'static str, Body);
 const MOST_FILES: usize = 16;
 const MOST_MOUNTS: usize = 64;
 
+/// No more bytes of words about what could not be found out.
+const LONGEST_MISSED: usize = 400;
+
 /// The records of an explanation: none where no mounted file system has the bytes.
 pub(crate) fn records(explanation: &Explanation) -> Vec<Named> {
     let mut files = Vec::new();
@@ -42,6 +45,14 @@ pub(crate) fn records(explanation: &Explanation) -> Vec<Named> {
         }
     }
     files.append(&mut mounts);
+    // Who lists fewer mounts than there are has to say so: others can pile them up.
+    if let Some((_, first)) = files.first_mut()
+        && !explanation.gaps.is_empty()
+    {
+        let gaps = explanation.gaps.join("; ");
+        let end = gaps.floor_char_boundary(LONGEST_MISSED);
+        *first = std::mem::take(first).phrase("missed", gaps.get(..end).unwrap_or_default());
+    }
     files
 }
 
@@ -160,6 +171,18 @@ mod tests {
                 r#"VT_MOUNT mntns=4026531841 pid=1 point=\"/mnt1\" root=\"/etc\" file=\"/mnt1/motto\""#,
             ]
         );
+    }
+
+    #[test]
+    fn what_was_not_seen_is_said() {
+        let what = What::Free;
+        let hit = hit(vec![Use { bytes: 0..512, what }], 1);
+        let gaps = vec!["3 mount namespaces were not read".to_owned(), "\u{e9}".repeat(4000)];
+        let explanation = Explanation { hits: vec![hit], gaps, ..Explanation::default() };
+        let records = records(&explanation);
+        let first = String::from_utf8(records[0].1.as_bytes().to_vec()).unwrap();
+        assert!(first.contains(" missed='3 mount namespaces were not read; ???"), "{first}");
+        assert!(first.len() < 600, "{}", first.len());
     }
 
     #[test]
