@@ -139,6 +139,13 @@ pub fn all() -> io::Result<Vec<Number>> {
     Ok(numbers)
 }
 
+/// What tells two lives of the same number apart, see [`BlockDevice::diskseq`]; `None` where there is no
+/// such device or it has none. Of a partition it is not asked here.
+#[must_use]
+pub fn life((major, minor): Number) -> Option<u64> {
+    number_in(Path::new(&format!("/sys/dev/block/{major}:{minor}")), "diskseq").ok()
+}
+
 /// The file behind an open loop device: `st_dev` and inode, which hold where its path does
 /// not (another mount namespace, a file that was renamed or deleted). The kernel asks the
 /// file system of that file, which may be FUSE.

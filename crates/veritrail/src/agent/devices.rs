@@ -142,7 +142,7 @@ impl Watched {
                     journal.beside(beside.event, &owned(beside.records), &tail);
                 }
                 Output::Explain { about, subject } => {
-                    let job = Job { about, subject, give_up: None };
+                    let job = Job::new(about, subject);
                     if self.explainers.ask(job)
                         && let About::Own(ticket) = about
                         && let Some((_, open, _)) = self.held.get_mut(&ticket)

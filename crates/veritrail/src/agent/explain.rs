@@ -2,11 +2,15 @@
 //! takes its time and is nothing for the decision loop.
 
 use std::io;
+use std::ops::Range;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use engine::devices::{About, Subject};
+use host::block_device;
+use record::write::Body;
+use trail::Class;
 
 use super::inbox::Inbox;
 use super::journal::OwnRecord;
@@ -19,8 +23,25 @@ pub(super) struct Job {
     /// Beside which event the answer goes.
     pub(super) about: About,
     pub(super) subject: Subject,
+    /// Which life of its device is meant: until the answer, the number may have become another's.
+    life: Option<u64>,
     /// When asking again and again ends; none where it was not asked yet.
     pub(super) give_up: Option<Duration>,
+}
+
+impl Job {
+    /// What lies there now?
+    pub(super) fn new(about: About, subject: Subject) -> Job {
+        let life = life(&subject);
+        Job { about, subject, life, give_up: None }
+    }
+}
+
+fn life(subject: &Subject) -> Option<u64> {
+    match subject {
+        Subject::Bytes { mapped, .. } => block_device::life(*mapped),
+        Subject::Inode { .. } => None,
+    }
 }
 
 /// An answer.
@@ -84,7 +105,10 @@ fn work(jobs: &Mutex<Receiver<Job>>, explainer: &Explainer, inbox: &Inbox<Input>
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
-        inbox.put(Input::Explained(explain(job, explainer)));
+        let explained = explain(job, explainer);
+        let body = |OwnRecord(_, body): &OwnRecord| body.as_bytes().len() + size_of::<OwnRecord>();
+        let bytes = explained.records.iter().map(body).sum();
+        inbox.offer(Class::Integrity, bytes, Input::Explained(explained));
     }
 }
 
@@ -94,9 +118,23 @@ fn explain(job: Job, explainer: &Explainer) -> Explained {
         return Explained { job, records: Vec::new(), file: None, is_pending: false };
     };
     let found = explainer.explain(&place::Subject::Device(*mapped), bytes, BUDGET);
+    // Asked afterwards: it was the same all the time.
+    if life(&job.subject) != job.life {
+        let records = vec![another(*mapped, bytes)];
+        return Explained { job, records, file: None, is_pending: false };
+    }
     let records = place::record::records(&found);
     let records = records.into_iter().map(|(kind, body)| OwnRecord(kind, body)).collect();
     Explained { records, file: file(&found), is_pending: found.is_pending, job }
+}
+
+fn another((major, minor): (u32, u32), bytes: &Range<u64>) -> OwnRecord {
+    let body = Body::new()
+        .word("dev", format_args!("{major}:{minor}"))
+        .word("use", "unknown")
+        .word("bytes", format_args!("{}-{}", bytes.start, bytes.end.saturating_sub(1)))
+        .phrase("reason", "the device went before it could be looked at");
+    OwnRecord("VT_FILE", body)
 }
 
 /// The first file that was hit, as it is seen through a mount where it is mounted.
@@ -107,4 +145,34 @@ fn file(found: &Explanation) -> Option<String> {
         let shown = seen.unwrap_or_else(|| path.to_vec());
         Some(String::from_utf8_lossy(&shown).into_owned())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use record::EventId;
+
+    use super::*;
+
+    #[test]
+    fn a_number_that_became_another_devices_names_no_file_of_that() {
+        let device =
+            block_device::all().unwrap().into_iter().find(|n| block_device::life(*n).is_some());
+        let Some(device) = device else {
+            eprintln!("SKIPPED: a_number_that_became_another_devices: no device with a diskseq");
+            return;
+        };
+        let about = About::Event(EventId { millis: 1000, serial: 2 });
+        let subject = Subject::Bytes { mapped: device, bytes: 4096..8192 };
+        let explainer = Explainer::new(Limits::default());
+        let job = Job::new(about, subject);
+        let before = Job { life: job.life.map(|life| life.wrapping_sub(1)), ..job.clone() };
+        let explained = explain(before, &explainer);
+        let text = |one: &OwnRecord| one.1.as_bytes().escape_ascii().to_string();
+        let texts: Vec<String> = explained.records.iter().map(text).collect();
+        let [one] = &texts[..] else { panic!("{texts:?}") };
+        assert!(one.contains("use=unknown bytes=4096-8191 reason="), "{one}");
+        assert!(explained.file.is_none() && !explained.is_pending);
+        let explained = explain(job, &explainer);
+        assert!(!explained.records.iter().any(|one| text(one).contains("went before")));
+    }
 }
