@@ -17,7 +17,7 @@ pub(super) struct Inbox<T> {
 
 #[derive(Debug)]
 struct State<T> {
-    queue: VecDeque<(T, usize)>,
+    queue: VecDeque<(T, usize, Option<Class>)>,
     bytes: usize,
     peak: usize,
     lost: Lost,
@@ -46,22 +46,17 @@ impl<T> Inbox<T> {
         };
         let mut state = self.state();
         if state.bytes > 0 && state.bytes.saturating_add(cost) > limit {
-            let [integrity, keyed, rest] = &mut state.lost;
-            *match class {
-                Class::Integrity => integrity,
-                Class::Keyed => keyed,
-                Class::Rest => rest,
-            } += 1;
+            lose(&mut state.lost, class);
             return;
         }
-        push(&mut state, cost, item);
+        push(&mut state, cost, Some(class), item);
         drop(state);
         self.filled.notify_one();
     }
 
     /// Puts in what must not be lost and is always small: a loss, an end.
     pub(super) fn put(&self, item: T) {
-        push(&mut self.state(), OVERHEAD, item);
+        push(&mut self.state(), OVERHEAD, None, item);
         self.filled.notify_one();
     }
 
@@ -72,9 +67,20 @@ impl<T> Inbox<T> {
             let waited = self.filled.wait_timeout_while(state, patience, |s| s.queue.is_empty());
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        let (item, cost) = state.queue.pop_front()?;
+        let (item, cost, _) = state.queue.pop_front()?;
         state.bytes -= cost;
         Some(item)
+    }
+
+    /// Nobody will take what is still there: it is lost, and counted.
+    pub(super) fn abandon(&self) {
+        let mut state = self.state();
+        for (_, _, class) in std::mem::take(&mut state.queue) {
+            if let Some(class) = class {
+                lose(&mut state.lost, class);
+            }
+        }
+        state.bytes = 0;
     }
 
     /// What was lost since this was last asked.
@@ -92,8 +98,17 @@ impl<T> Inbox<T> {
     }
 }
 
-fn push<T>(state: &mut State<T>, cost: usize, item: T) {
-    state.queue.push_back((item, cost));
+fn lose(lost: &mut Lost, class: Class) {
+    let [integrity, keyed, rest] = lost;
+    *match class {
+        Class::Integrity => integrity,
+        Class::Keyed => keyed,
+        Class::Rest => rest,
+    } += 1;
+}
+
+fn push<T>(state: &mut State<T>, cost: usize, class: Option<Class>, item: T) {
+    state.queue.push_back((item, cost, class));
     state.bytes += cost;
     state.peak = state.peak.max(state.bytes);
 }
@@ -120,5 +135,19 @@ mod tests {
         // An empty queue takes anything, or it would never pass.
         inbox.offer(Class::Rest, 1 << 20, 8);
         assert_eq!(inbox.take(now), Some(8));
+    }
+
+    #[test]
+    fn what_nobody_takes_is_counted() {
+        let inbox = Inbox::new(1 << 20);
+        inbox.offer(Class::Integrity, 1, 0);
+        inbox.offer(Class::Rest, 1, 1);
+        inbox.offer(Class::Rest, 1, 2);
+        inbox.put(3);
+        inbox.abandon();
+        assert_eq!(inbox.take(Duration::ZERO), None);
+        assert_eq!(inbox.take_lost(), [1, 0, 2]);
+        inbox.offer(Class::Rest, 1, 4);
+        assert_eq!(inbox.take(Duration::ZERO), Some(4));
     }
 }

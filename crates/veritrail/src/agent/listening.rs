@@ -50,6 +50,8 @@ pub(super) struct Agent {
     watermark: Watermark,
     boot: String,
     pid: u32,
+    /// The same as audit numbers it, where that is known.
+    own: Option<u32>,
     own_events: u64,
     /// Whether auditing was on and what the kernel had lost, when this was last seen.
     auditing: Option<(bool, u64)>,
@@ -91,6 +93,7 @@ impl Agent {
             watermark: Watermark::default(),
             boot,
             pid: std::process::id(),
+            own: std::fs::read_link("/proc/self/ns/pid").ok().and_then(|of| audited_pid(&of)),
             own_events: 0,
             auditing: None,
             ticked: Instant::now(),
@@ -149,11 +152,14 @@ impl Agent {
         while !ended && Instant::now() < until {
             // Asked before the queue is: what a source put in last is there then.
             ended = self.running.has_ended();
-            while let Some(input) = self.context.inbox.take(Duration::from_millis(10)) {
+            while Instant::now() < until
+                && let Some(input) = self.context.inbox.take(Duration::from_millis(10))
+            {
                 self.handle(input);
                 self.act();
             }
         }
+        self.context.inbox.abandon();
         self.devices.end(&mut self.journal);
         self.tell_gaps(true);
         self.refresh();
@@ -205,11 +211,13 @@ impl Agent {
 
     fn handle_event(&mut self, heard: &Heard) {
         if let Some(id) = heard.id
-            && !std::mem::replace(&mut self.hears, true)
+            && !self.hears
+            && !self.before.as_ref().is_some_and(|note| note.has_passed(id))
         {
+            self.hears = true;
             self.tell_missing(id);
         }
-        if heard.pid == Some(self.pid) && heard.class != trail::Class::Integrity {
+        if heard.pid.is_some() && heard.pid == self.own && heard.class != trail::Class::Integrity {
             // What we do would make us do more.
             self.own_events += 1;
             return;
@@ -246,10 +254,12 @@ impl Agent {
 
     fn handle_auditing(&mut self, on: bool, lost: u64) {
         if let Some((was_on, had_lost)) = self.auditing {
-            if lost > had_lost {
+            let more = lost.checked_sub(had_lost);
+            if more != Some(0) {
                 let now = millis();
                 let span = [now.saturating_sub(poll_millis(self.context.poll)), now];
-                self.gaps.note(Place::Kernel, Some(lost - had_lost), span);
+                // Somebody has set the counter back (auditctl --reset-lost): nobody knows.
+                self.gaps.note(Place::Kernel, more, span);
             }
             if on != was_on {
                 let state = if on { "audit-on" } else { "audit-off" };
@@ -383,6 +393,13 @@ fn now() -> Duration {
     Duration::from_nanos(clock::now().boottime_ns)
 }
 
+/// Our number as audit has it, which is that of the initial PID namespace. In another one our own number
+/// is somebody else's there, whose events must not be taken for ours.
+fn audited_pid(namespace: &Path) -> Option<u32> {
+    // `PROC_PID_INIT_INO` of linux/proc_ns.h.
+    (namespace == Path::new("pid:[4026531836]")).then(std::process::id)
+}
+
 fn word(yes: bool) -> &'static str {
     if yes { "yes" } else { "no" }
 }
@@ -395,4 +412,15 @@ fn poll_millis(poll: Duration) -> u64 {
 fn seconds_since_boot() -> String {
     let millis = clock::now().boottime_ns / 1_000_000;
     record::Stamp { millis }.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_of_another_namespace_is_not_ours() {
+        assert_eq!(audited_pid(Path::new("pid:[4026531836]")), Some(std::process::id()));
+        assert_eq!(audited_pid(Path::new("pid:[4026532201]")), None);
+    }
 }

@@ -52,6 +52,13 @@ impl Note {
         fs::rename(next, dir.join(NAME))
     }
 
+    /// Whether an event is one of those that the last agent has heard or missed itself: it was on its
+    /// way for long.
+    pub(super) fn has_passed(&self, event: EventId) -> bool {
+        let behind = |since: u32| since.wrapping_sub(event.serial) < u32::MAX / 2;
+        self.serial.is_some_and(behind) && event.millis <= self.millis
+    }
+
     /// How many events between this note and the first that is heard now are not on record, at most.
     /// None where no serial was noted.
     pub(super) fn missing(&self, first: u32) -> Option<u32> {
@@ -95,6 +102,9 @@ pub(super) struct Mark {
     pub(super) leaves: u64,
 }
 
+/// Marks that wait for the trail at once: ten minutes.
+const MOST_MARKS: usize = 1200;
+
 /// Moves the mark on.
 #[derive(Debug, Default)]
 pub(super) struct Watermark {
@@ -108,6 +118,10 @@ pub(super) struct Watermark {
 impl Watermark {
     /// All events up to the mark have been handed in, `last` the last of them.
     pub(super) fn pass(&mut self, mark: Mark, last: Option<Handed>) {
+        // Of a trail that cannot be written for hours the latest mark is enough.
+        if self.waiting.len() >= MOST_MARKS {
+            self.waiting.pop_back();
+        }
         self.waiting.push_back((mark, last));
     }
 
@@ -139,4 +153,36 @@ pub(super) fn leaves(dir: &Path) -> u64 {
     // The second line of a checkpoint is its size (c2sp.org/tlog-checkpoint).
     let size = |note: String| note.lines().nth(1)?.parse().ok();
     fs::read_to_string(dir.join(trail::layout::CHECKPOINT)).ok().and_then(size).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_that_was_on_its_way_for_long_is_not_the_first_that_is_heard() {
+        let note = Note { serial: Some(5), millis: 1000, ..Note::default() };
+        let event = |serial, millis| EventId { millis, serial };
+        for (id, passed) in [
+            (event(4, 900), true),
+            (event(u32::MAX - 3, 900), true),
+            (event(5, 1000), true),
+            (event(6, 900), false),
+            // So far round that it looks older.
+            (event(4, 2000), false),
+        ] {
+            assert_eq!(note.has_passed(id), passed, "{id:?}");
+        }
+        assert!(!Note::default().has_passed(event(1, 0)));
+    }
+
+    #[test]
+    fn marks_that_wait_are_bounded_and_the_latest_counts() {
+        let mut watermark = Watermark::default();
+        for serial in 0..10_000 {
+            watermark.pass(Mark { serial, millis: 0, leaves: 0 }, None);
+        }
+        assert!(watermark.waiting.len() <= MOST_MARKS);
+        assert_eq!(watermark.last().map(|mark| mark.serial), Some(9999));
+    }
 }

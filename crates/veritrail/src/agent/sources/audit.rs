@@ -8,7 +8,7 @@ use host::audit::{Control, Received, Stream};
 use record::stored::push_netlink;
 use record::{Assembler, Line};
 
-use super::{DRAIN, ForSource, Input, LOOK, millis};
+use super::{Drain, ForSource, Input, LOOK, millis};
 use crate::agent::gaps::Place;
 use crate::agent::heard::Heard;
 use crate::agent::watermark::{self, Mark};
@@ -51,10 +51,10 @@ impl<'a> Listener<'a> {
 
     fn listen(mut self) -> io::Result<()> {
         let mut buf = vec![0; Stream::RECORD_BYTES];
-        let mut until = None;
+        let mut drain = Drain::default();
         loop {
             let stopping = self.context.is_stopping();
-            if stopping && *until.get_or_insert_with(|| Instant::now() + DRAIN) < Instant::now() {
+            if stopping && drain.is_over() {
                 break;
             }
             let now = self.began.elapsed();

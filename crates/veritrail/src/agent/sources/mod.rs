@@ -7,7 +7,7 @@ mod mapped;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -113,6 +113,18 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// How long what has come already is read on when the agent stops.
 const DRAIN: Duration = Duration::from_secs(2);
+
+/// The time for that, from when it is first asked about: whoever floods a source does not keep the
+/// agent from stopping.
+#[derive(Debug, Default)]
+struct Drain(Option<std::time::Instant>);
+
+impl Drain {
+    fn is_over(&mut self) -> bool {
+        let now = std::time::Instant::now();
+        now >= *self.0.get_or_insert(now + DRAIN)
+    }
+}
 
 /// The sources that could be opened.
 #[derive(Debug, Default)]
@@ -241,7 +253,7 @@ impl Sources {
             let context = context.of(Name::Kmsg);
             spawn("kmsg", Box::new(move || hear_kmsg(log, &context)))?;
         }
-        let (ask, asked) = channel();
+        let (ask, asked) = sync_channel(1);
         if let Some(control) = self.dm {
             let context = context.of(Name::Dm);
             spawn("dm", Box::new(move || mapped::read(&control, poll, &asked, &context)))?;
@@ -317,14 +329,14 @@ pub(super) fn millis() -> u64 {
 #[derive(Debug)]
 pub(super) struct Running {
     threads: Vec<JoinHandle<()>>,
-    ask: Sender<()>,
+    ask: SyncSender<()>,
 }
 
 impl Running {
     /// The mapped devices are wanted soon.
     pub(super) fn ask_for_inventory(&self) {
-        // Where there is no device mapper, nobody listens.
-        let _ = self.ask.send(());
+        // Where there is no device mapper, nobody listens; and one question is as good as many.
+        let _ = self.ask.try_send(());
     }
 
     /// Whether every thread has ended.
@@ -351,8 +363,12 @@ fn wait_for_turn(asked: &Receiver<()>, poll: Duration, context: &ForSource) -> b
 
 fn hear_uevents(mut uevents: Uevents, context: &ForSource) {
     let mut heard = millis();
+    let mut drain = Drain::default();
     loop {
         let stopping = context.is_stopping();
+        if stopping && drain.is_over() {
+            return;
+        }
         match uevents.recv(Some(if stopping { Duration::ZERO } else { LOOK })) {
             Ok(uevent::Received::Message(raw)) => {
                 context.counts.message();
@@ -370,13 +386,10 @@ fn hear_uevents(mut uevents: Uevents, context: &ForSource) {
 
 fn hear_kmsg(mut log: Kmsg, context: &ForSource) {
     let mut heard = millis();
-    let mut until = None;
+    let mut drain = Drain::default();
     loop {
         let stopping = context.is_stopping();
-        if stopping
-            && *until.get_or_insert_with(|| std::time::Instant::now() + DRAIN)
-                < std::time::Instant::now()
-        {
+        if stopping && drain.is_over() {
             return;
         }
         match log.recv(Some(if stopping { Duration::ZERO } else { LOOK })) {
@@ -390,5 +403,21 @@ fn hear_kmsg(mut log: Kmsg, context: &ForSource) {
             Ok(kmsg::Received::TimedOut) => {}
             Err(error) => return context.ended(&error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_left_when_its_time_is_up() {
+        let mut drain = Drain::default();
+        let began = std::time::Instant::now();
+        while !drain.is_over() {
+            assert!(began.elapsed() < 2 * DRAIN);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert!(began.elapsed() >= DRAIN);
     }
 }
