@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use host::audit::{Control, Received, Stream};
 use record::stored::push_netlink;
-use record::{Assembler, Line};
+use record::{Assembler, Line, RecordType};
 
 use super::{Drain, ForSource, Input, LOOK, millis};
 use crate::agent::gaps::Place;
@@ -88,6 +88,12 @@ impl<'a> Listener<'a> {
         let mut line = Vec::with_capacity(text.len() + 32);
         push_netlink(&mut line, kind, text);
         match Line::parse(&line) {
+            Ok(parsed) if parsed.effective_type() == RecordType::DM_EVENT => {
+                // The kernel's workers write it, so it is an event alone, and nothing says so: the
+                // assembler would wait for company. If there is some, it is joined when it is read.
+                self.marks.note(parsed.serial());
+                self.hand_in(Heard::new(Some(parsed.id()), vec![line.clone()]));
+            }
             Ok(parsed) => {
                 self.marks.note(parsed.serial());
                 let kept = line.clone();
