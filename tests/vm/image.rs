@@ -24,7 +24,7 @@ enum Entry {
 }
 
 /// The stock tools that every guest has.
-const PROGRAMS: [&str; 53] = [
+const PROGRAMS: [&str; 54] = [
     "auditctl",
     "ausearch",
     "awk",
@@ -40,6 +40,7 @@ const PROGRAMS: [&str; 53] = [
     "debugfs",
     "depmod",
     "diff",
+    "dmesg",
     "dmsetup",
     "fallocate",
     "filefrag",

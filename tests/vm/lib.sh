@@ -72,16 +72,14 @@ direct() {
 
 # mark: from here on `records` looks.
 mark() {
-    MARK=$NAME.$EPOCHREALTIME
-    echo "mark $MARK" >/dev/kmsg
+    dmesg -C
 }
 
 # records [TYPE...]: the bodies of the kernel's audit records since the mark, out of the kernel's log
 # (it has them while no daemon is registered). Types are numbers; without any, 1339 (DM_EVENT).
 records() {
-    dmesg -r | awk -v mark="mark $MARK" -v types=" ${*:-1339} " '
-        index($0, mark) {seen = 1; next}
-        seen && match($0, /audit: type=[0-9]+ audit\([0-9.:]+\): /) {
+    dmesg -r | awk -v types=" ${*:-1339} " '
+        match($0, /audit: type=[0-9]+ audit\([0-9.:]+\): /) {
             text = substr($0, RSTART); split(text, word, /[ =]/)
             if (index(types, " " word[3] " ")) print substr($0, RSTART + RLENGTH)
         }'
@@ -100,4 +98,54 @@ device_number() {
 going_down() {
     echo "@@ going down"
     sleep 0.2
+}
+
+# agent [OPTION...]: starts an agent and waits until it is ready. Its trail is ./trail.
+agent() {
+    veritrail agent run --trail "$PWD/trail" --run-dir "$PWD/run" "$@" >agent.said 2>agent.errors &
+    AGENT=$!
+    wait_for 30 grep -q '^ready' agent.said
+}
+
+# Ends it as a service manager does.
+agent_stops() {
+    kill -TERM "$AGENT"
+    wait "$AGENT" || { cat agent.errors && fail "the agent ended with status $?"; }
+}
+
+# recorded WORD...: the records of the trail, without their tails, that contain each of the words; fails
+# where there is none.
+recorded() {
+    local found word
+    found=$(veritrail search --trail trail --raw | sed 's/\x1d.*//')
+    for word in "$@"; do
+        found=$(grep -F -e "$word" <<<"$found" || true)
+        [ -n "$found" ] || return 1
+    done
+    printf '%s\n' "$found"
+}
+
+# told SECONDS WORD...: waits until there is such a record.
+told() {
+    local end=$((${EPOCHREALTIME/./} + $1 * 1000000))
+    shift
+    until recorded "$@" >/dev/null; do
+        if [ "${EPOCHREALTIME/./}" -ge "$end" ]; then
+            recorded | grep -v '^type=\(SYSCALL\|CWD\|PATH\|PROCTITLE\|EOE\) '
+            fail "no record with $*"
+        fi
+        sleep 0.2
+    done
+}
+
+# noise KEY BYTES: always the same for a number of two hex digits.
+noise() {
+    head -c "$2" /dev/zero | openssl enc -aes-128-ctr -K "000000000000000000000000000000$1" -iv 00000000000000000000000000000000
+}
+
+# where FILE IN: the offset of the beginning of one file in another: of 12 bytes, among which must be
+# no newline (as in noise 0b).
+where() {
+    head -c 12 "$1" >"$1.head"
+    LC_ALL=C grep -obUaF -m 1 -f "$1.head" "$2" | head -n 1 | cut -d: -f1
 }

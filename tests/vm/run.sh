@@ -41,6 +41,7 @@ clean_up() {
     auditctl -r 0 >/dev/null
     auditctl -b 8192 >/dev/null
     auditctl -e "$audit_at_first" >/dev/null
+    echo 0 >/proc/sys/kernel/printk_ratelimit
     rm -rf /run/work /run/veritrail /tmp/*
     [ "$(dmsetup info -c --noheadings -o name 2>/dev/null)" = "No devices found" ] && return
     echo "left behind: $(dmsetup info -c --noheadings -o name)"
@@ -74,7 +75,7 @@ while IFS='|' read -r name phase limit disks modules; do
     esac
     if [ "$status" != 0 ] && [ "$status" != 77 ]; then
         echo "--- the kernel's log of it ends with:" >&3
-        dmesg | awk -v begin="scenario $name begins" 'index($0, begin) {n = 0; next} {lines[n++] = $0} END {for (i = n > 60 ? n - 60 : 0; i < n; i++) print lines[i]}' >&3
+        dmesg | awk -v begin="scenario $name begins" 'index($0, begin) {n = 0; next} !/audit: type=13(00|02|07|27) / {lines[n++] = $0} END {for (i = n > 60 ? n - 60 : 0; i < n; i++) print lines[i]}' >&3
     fi
     clean_up >&3 2>&1 3>&-
     echo "@@ end $name $status $(awk -v a="$began" -v b="$ended" 'BEGIN {printf "%.1f", b - a}')" >&3
