@@ -221,9 +221,7 @@ impl Watched {
 
     /// Remembers the places for whoever asks.
     fn note(&mut self, records: &[(&'static str, record::write::Body)]) {
-        let mut violation = false;
         for (kind, body) in records {
-            violation |= *kind == "VT_PLACE";
             let dev = Fields::new(body.as_bytes()).find_value(b"dev").map(|dev| dev.text());
             let number = dev.and_then(|dev| {
                 let (major, minor) = str::from_utf8(dev).ok()?.split_once(':')?;
@@ -234,8 +232,23 @@ impl Watched {
                 self.last.insert(number, Last { place: Some(text), file: None });
             }
         }
-        self.violations += u64::from(violation);
+        self.violations += u64::from(is_violation(records));
     }
+}
+
+/// Whether the records tell of a violation, and for the first time: of one that was told already only the
+/// place is given again. Some have no place.
+fn is_violation(records: &[(&'static str, record::write::Body)]) -> bool {
+    let has = |body: &record::write::Body, key: &[u8]| {
+        Fields::new(body.as_bytes()).find_value(key).is_some()
+    };
+    records.iter().any(|(kind, body)| match *kind {
+        "DM_EVENT" => true,
+        "VT_PLACE" => records.last().is_some_and(|(_, last)| !has(last, b"told")),
+        // Of fs-verity.
+        "VT_FILE" => has(body, b"fault"),
+        _ => false,
+    })
 }
 
 const SOURCE: Field<'static> = Field { name: "VT_SRC", value: "engine" };
@@ -252,4 +265,29 @@ fn write(own: Own, journal: &mut Journal) {
     let Own { records, source, confidence: sure, .. } = own;
     let tail = [Field { name: "VT_SRC", value: source.word() }, confidence(sure.word())];
     journal.own(&owned(records), &tail);
+}
+
+#[cfg(test)]
+mod tests {
+    use record::write::Body;
+
+    use super::*;
+
+    #[test]
+    fn a_violation_counts_once_with_a_place_or_without() {
+        let body = |key: &str| Body::new().word(key, 1);
+        for (records, counts) in [
+            (vec![("VT_PLACE", body("dev")), ("VT_PLACE", body("dev"))], true),
+            // Its record came late: it was told from the log.
+            (vec![("VT_PLACE", body("dev")), ("VT_PLACE", body("told"))], false),
+            // From a status.
+            (vec![("DM_EVENT", body("module")), ("VT_DEVICE", body("dev"))], true),
+            (vec![("VT_FILE", body("fault"))], true),
+            (vec![("VT_DEVICE", body("dev"))], false),
+            (vec![("VT_FEC", body("dev"))], false),
+            (vec![("VT_GAP", body("source"))], false),
+        ] {
+            assert_eq!(is_violation(&records), counts, "{records:?}");
+        }
+    }
 }

@@ -16,6 +16,7 @@ use super::inbox::Inbox;
 use super::journal::OwnRecord;
 use super::sources::Input;
 use crate::place::{self, Explainer, Explanation, Limits};
+use crate::verbs::device::Shown;
 
 /// A question.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,7 +144,7 @@ fn file(found: &Explanation) -> Option<String> {
         let path = hit.uses.iter().find_map(|one| one.what.path())?;
         let seen = hit.mounts.iter().find_map(|mount| mount.path_of(path));
         let shown = seen.unwrap_or_else(|| path.to_vec());
-        Some(String::from_utf8_lossy(&shown).into_owned())
+        Some(Shown(&shown).to_string())
     })
 }
 
@@ -152,6 +153,24 @@ mod tests {
     use record::EventId;
 
     use super::*;
+
+    #[test]
+    fn a_name_gives_no_orders_to_a_terminal() {
+        let path = Some(b"/a\x1b]0;b\x07".to_vec());
+        let what = place::What::File { inode: 1, path, offset: None, links: 1 };
+        let hit = place::Hit {
+            stack: Vec::new(),
+            device: (7, 0),
+            fs_type: b"ext4".to_vec(),
+            bytes: 0..1,
+            uses: vec![place::Use { bytes: 0..1, what }],
+            more_uses: 0,
+            mounts: Vec::new(),
+            notes: Vec::new(),
+        };
+        let found = Explanation { hits: vec![hit], ..Explanation::default() };
+        assert_eq!(file(&found).as_deref(), Some("/a\\u{1b}]0;b\\u{7}"));
+    }
 
     #[test]
     fn a_number_that_became_another_devices_names_no_file_of_that() {

@@ -308,7 +308,7 @@ impl fmt::Display for Named<'_> {
 }
 
 /// Somebody else's bytes on a terminal: what is no printable text is escaped.
-struct Shown<'a>(&'a [u8]);
+pub(crate) struct Shown<'a>(pub(crate) &'a [u8]);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,6 +7,8 @@ use std::io::Write;
 
 use clap::Subcommand;
 
+pub(crate) use explain::Shown;
+
 use crate::outcome::{Failure, Outcome};
 
 /// The verbs of `veritrail device`.
