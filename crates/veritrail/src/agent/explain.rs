@@ -4,8 +4,8 @@
 use std::io;
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use engine::devices::{About, Subject};
 use host::block_device;
@@ -66,27 +66,63 @@ const WORKERS: usize = 2;
 /// second.
 const BUDGET: Duration = Duration::from_millis(700);
 
+/// A worker that has no answer for so long has met a disk or a server that gives none: another one takes
+/// its place, as long as there are not too many of them.
+const STUCK: Duration = Duration::from_secs(10);
+const MOST_WORKERS: usize = 16;
+
+/// How a question is answered.
+type Answer = dyn Fn(Job) -> Explained + Send + Sync;
+
 /// The workers.
-#[derive(Debug)]
 pub(super) struct Explainers {
     jobs: SyncSender<Job>,
+    waiting: Arc<Mutex<Receiver<Job>>>,
+    inbox: Arc<Inbox<Input>>,
+    answer: Arc<Answer>,
+    workers: Vec<Worker>,
+    stuck: Duration,
     lost: u64,
+}
+
+struct Worker {
+    /// Since when it has been looking for its answer.
+    busy: Arc<Mutex<Option<Instant>>>,
+    /// It is not counted on any more.
+    given_up: bool,
 }
 
 impl Explainers {
     /// Starts them.
     pub(super) fn start(inbox: &Arc<Inbox<Input>>) -> io::Result<Explainers> {
-        let (jobs, receiver) = sync_channel(MOST_JOBS);
-        let receiver = Arc::new(Mutex::new(receiver));
-        let explainer = Arc::new(Explainer::new(Limits::default()));
+        let explainer = Explainer::new(Limits::default());
+        Self::answering(inbox, STUCK, Arc::new(move |job| explain(job, &explainer)))
+    }
+
+    fn answering(
+        inbox: &Arc<Inbox<Input>>,
+        stuck: Duration,
+        answer: Arc<Answer>,
+    ) -> io::Result<Explainers> {
+        let (jobs, waiting) = sync_channel(MOST_JOBS);
+        let (waiting, inbox) = (Arc::new(Mutex::new(waiting)), Arc::clone(inbox));
+        let mut explainers =
+            Explainers { jobs, waiting, inbox, answer, workers: Vec::new(), stuck, lost: 0 };
         for _ in 0..WORKERS {
-            let (receiver, inbox) = (Arc::clone(&receiver), Arc::clone(inbox));
-            let explainer = Arc::clone(&explainer);
-            std::thread::Builder::new()
-                .name("explain".into())
-                .spawn(move || work(&receiver, &explainer, &inbox))?;
+            explainers.add_worker()?;
         }
-        Ok(Explainers { jobs, lost: 0 })
+        Ok(explainers)
+    }
+
+    fn add_worker(&mut self) -> io::Result<()> {
+        let (waiting, inbox) = (Arc::clone(&self.waiting), Arc::clone(&self.inbox));
+        let (answer, busy) = (Arc::clone(&self.answer), Arc::default());
+        let worker = Worker { busy: Arc::clone(&busy), given_up: false };
+        std::thread::Builder::new()
+            .name("explain".into())
+            .spawn(move || work(&waiting, &*answer, &inbox, &busy))?;
+        self.workers.push(worker);
+        Ok(())
     }
 
     /// Asks; false where too many questions wait.
@@ -96,21 +132,53 @@ impl Explainers {
         taken
     }
 
-    /// Questions that were not taken, since this was last asked.
+    /// Questions that were not taken or got no answer in time, since this was last asked; often.
     pub(super) fn take_lost(&mut self) -> u64 {
+        self.relieve();
         std::mem::take(&mut self.lost)
+    }
+
+    fn relieve(&mut self) {
+        let mut relieved = 0;
+        for worker in &mut self.workers {
+            let is_stuck = lock(&worker.busy).is_some_and(|since| since.elapsed() >= self.stuck);
+            if is_stuck && !worker.given_up {
+                relieved += 1;
+            }
+            worker.given_up = is_stuck;
+        }
+        self.lost += relieved;
+        let able = self.workers.iter().filter(|worker| !worker.given_up).count();
+        for _ in able..WORKERS {
+            // Where there is no thread to be had now, there may be one the next time.
+            if self.workers.len() >= MOST_WORKERS || self.add_worker().is_err() {
+                return;
+            }
+        }
     }
 }
 
-fn work(jobs: &Mutex<Receiver<Job>>, explainer: &Explainer, inbox: &Inbox<Input>) {
+fn work(
+    jobs: &Mutex<Receiver<Job>>,
+    answer: &Answer,
+    inbox: &Inbox<Input>,
+    busy: &Mutex<Option<Instant>>,
+) {
     loop {
-        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let job = lock(jobs).recv();
         let Ok(job) = job else { return };
-        let explained = explain(job, explainer);
+        *lock(busy) = Some(Instant::now());
+        let explained = answer(job);
+        *lock(busy) = None;
         let body = |OwnRecord(_, body): &OwnRecord| body.as_bytes().len() + size_of::<OwnRecord>();
         let bytes = explained.records.iter().map(body).sum();
         inbox.offer(Class::Integrity, bytes, Input::Explained(explained));
     }
+}
+
+/// What stands behind one of these is whole at any time.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn explain(job: Job, explainer: &Explainer) -> Explained {
@@ -153,6 +221,52 @@ mod tests {
     use record::EventId;
 
     use super::*;
+
+    #[test]
+    fn who_waits_for_ever_keeps_nobody_else() {
+        let inbox = Arc::new(Inbox::new(1 << 20));
+        let (hold, held) = sync_channel::<()>(0);
+        let held = Mutex::new(held);
+        let answer = move |job: Job| {
+            if let Subject::Inode { inode: 0, .. } = job.subject {
+                let _ = lock(&held).recv();
+            }
+            Explained { job, records: Vec::new(), file: None, is_pending: false }
+        };
+        let stuck = Duration::from_millis(50);
+        let mut explainers = Explainers::answering(&inbox, stuck, Arc::new(answer)).unwrap();
+        let about = About::Event(EventId { millis: 1000, serial: 2 });
+        let job = |inode| Job::new(about, Subject::Inode { fs: b"sda".to_vec(), inode });
+        // More than there are workers, and then one that can be answered.
+        for inode in [0, 0, 0, 7] {
+            assert!(explainers.ask(job(inode)));
+        }
+        let began = Instant::now();
+        let mut lost = 0;
+        let explained = loop {
+            assert!(began.elapsed() < Duration::from_secs(20), "nobody answers");
+            lost += explainers.take_lost();
+            if let Some(input) = inbox.take(Duration::from_millis(20)) {
+                break input;
+            }
+        };
+        let Input::Explained(explained) = explained else { panic!("{explained:?}") };
+        assert_eq!(explained.job, job(7));
+        assert!((2..=3).contains(&lost), "{lost}");
+        for _ in 0..1000 {
+            explainers.ask(job(0));
+            explainers.take_lost();
+            if explainers.workers.len() == MOST_WORKERS {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(explainers.workers.len(), MOST_WORKERS);
+        std::thread::sleep(2 * stuck);
+        explainers.take_lost();
+        assert_eq!(explainers.workers.len(), MOST_WORKERS, "there is an end to it");
+        drop(hold);
+    }
 
     #[test]
     fn a_name_gives_no_orders_to_a_terminal() {

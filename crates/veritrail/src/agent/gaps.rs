@@ -21,7 +21,8 @@ pub(super) enum Place {
     Kmsg,
     /// In the socket of device events.
     Uevent,
-    /// On the way to those who find out what lies at a place: too many places at once.
+    /// On the way to those who find out what lies at a place: too many places at once, or one of which
+    /// nothing was to be learnt in ten seconds.
     Explain,
 }
 
