@@ -4,7 +4,7 @@ use std::io;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use host::dm::{Control, Target};
+use host::dm::{self, Control, Listed, Target};
 use trail::Class;
 
 use super::{ForSource, Input, wait_for_turn};
@@ -32,15 +32,30 @@ pub(super) fn read(control: &Control, poll: Duration, asked: &Receiver<()>, cont
 fn inventory(control: &Control) -> io::Result<Vec<Mapped>> {
     let mut devices = Vec::new();
     for listed in control.list()? {
-        let Some(found) = control.mapped(listed.device)? else { continue };
-        devices.push(Mapped {
+        let found = control.mapped(listed.device);
+        devices.extend(one(listed, found)?);
+    }
+    Ok(devices)
+}
+
+/// One with an answer that cannot be read is known by name only: it must not hide all others.
+fn one(listed: Listed, found: io::Result<Option<dm::Mapped>>) -> io::Result<Option<Mapped>> {
+    match found {
+        Ok(found) => Ok(found.map(|found| Mapped {
             device: found.info.device,
             name: found.info.name,
             uuid: found.info.uuid,
             targets: joined(found.table, found.status),
-        });
+        })),
+        Err(error)
+            if [io::ErrorKind::InvalidData, io::ErrorKind::FileTooLarge]
+                .contains(&error.kind()) =>
+        {
+            let Listed { device, name } = listed;
+            Ok(Some(Mapped { device, name, uuid: Vec::new(), targets: Vec::new() }))
+        }
+        Err(error) => Err(error),
     }
-    Ok(devices)
 }
 
 /// Each line of the table with the line of the status that is about the same sectors.
@@ -59,4 +74,21 @@ fn bytes(mapped: &Mapped) -> usize {
         size_of::<MappedTarget>() + target.params.len() + target.status.len()
     };
     size_of::<Mapped>() + mapped.name.len() + mapped.targets.iter().map(target).sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_cannot_be_read_hides_no_other() {
+        let listed = || Listed { device: (254, 3), name: b"odd".to_vec() };
+        let found = |kind: io::ErrorKind| one(listed(), Err(kind.into()));
+        for kind in [io::ErrorKind::InvalidData, io::ErrorKind::FileTooLarge] {
+            let known = found(kind).unwrap().unwrap();
+            assert_eq!((known.device, &known.name[..]), ((254, 3), &b"odd"[..]));
+        }
+        assert!(found(io::ErrorKind::PermissionDenied).is_err());
+        assert_eq!(one(listed(), Ok(None)).unwrap(), None);
+    }
 }
