@@ -1,4 +1,4 @@
-//! The clocks and the name of this boot: read here and nowhere else in the binary.
+//! The clocks, the name of this boot and of its kernel: read here and nowhere else in the binary.
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -12,6 +12,13 @@ fn read(clock: ClockId) -> u64 {
     let time = clock_gettime(clock);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// The running kernel's version and patch level: (6, 12).
+pub(crate) fn kernel_release() -> Option<(u32, u32)> {
+    let uname = rustix::system::uname();
+    let mut numbers = uname.release().to_str().ok()?.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 /// The kernel's `boot_id`; `unknown` where /proc does not have it.

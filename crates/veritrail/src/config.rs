@@ -30,12 +30,20 @@ pub(crate) fn default_trail() -> Result<PathBuf, Failure> {
     if rustix::process::geteuid().is_root() {
         return Ok(PathBuf::from("/var/log/veritrail"));
     }
+    Ok(default_state().map_err(|failure| failure.hint("name one: --trail DIR"))?.join("trail"))
+}
+
+/// Where what outlives a boot is kept: of the system for root, and of others their own.
+pub(crate) fn default_state() -> Result<PathBuf, Failure> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(PathBuf::from("/var/lib/veritrail"));
+    }
     let absolute =
         |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
     let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
-    state.map(|state| state.join("veritrail/trail")).ok_or_else(|| {
-        Failure::new(Kind::Environment, "neither XDG_STATE_HOME nor HOME says where a trail can be")
-            .hint("name one: --trail DIR")
+    state.map(|state| state.join("veritrail")).ok_or_else(|| {
+        let what = "neither XDG_STATE_HOME nor HOME says where to keep what outlives this process";
+        Failure::new(Kind::Environment, what)
     })
 }
 

@@ -13,8 +13,10 @@ use trail::Field;
 use super::explain::{Explained, Explainers, Job};
 use super::heard::Heard;
 use super::journal::{Journal, OwnRecord};
+use super::kept::Kept;
 use super::status::Device;
 use super::tree::{Shown, escape};
+use crate::clock;
 
 /// So long an event of ours is held back for what lies at its place: then both are one event. (Records
 /// beside an event of the kernel need not be waited for.)
@@ -39,6 +41,9 @@ pub(super) struct Watched {
     pending: Vec<(Duration, Job)>,
     last: BTreeMap<DeviceNumber, Last>,
     violations: u64,
+    kept: Kept,
+    /// Devices and mounts when files were last listed ahead.
+    prepared: (Vec<DeviceNumber>, Vec<u8>),
 }
 
 /// The last violation of a device.
@@ -50,13 +55,19 @@ struct Last {
 
 impl Watched {
     pub(super) fn new(explainers: Explainers) -> Watched {
+        let mut engine = Devices::new();
+        if let Some(release) = clock::kernel_release() {
+            engine.handle_release(release);
+        }
         Watched {
-            engine: Devices::new(),
+            engine,
             explainers,
             held: BTreeMap::new(),
             pending: Vec::new(),
             last: BTreeMap::new(),
             violations: 0,
+            kept: Kept::read(),
+            prepared: Default::default(),
         }
     }
 
@@ -77,6 +88,44 @@ impl Watched {
 
     pub(super) fn handle_inventory(&mut self, now: Duration, devices: Vec<Mapped>) {
         self.engine.handle_inventory(now, devices);
+        self.prepare();
+    }
+
+    /// Lists the files of what is mounted, once for every change: to look for one of ten thousand when
+    /// its block was read is too late to be told within a second. Mounts of other namespaces are seen
+    /// with the next change of these.
+    fn prepare(&mut self) {
+        let verifying = |device: &&engine::devices::Device| {
+            device.state != State::Gone && device.module().is_some()
+        };
+        let devices: Vec<_> =
+            self.engine.devices().filter(verifying).map(|device| device.number).collect();
+        // Where they cannot be read, files are listed when they are asked for.
+        let now = (devices, host::mountinfo::read().unwrap_or_default());
+        if now != self.prepared {
+            if !now.0.is_empty() {
+                self.explainers.prepare(now.0.clone());
+            }
+            self.prepared = now;
+        }
+    }
+
+    /// What the machine kept over its last restart; says what of it cannot be read whole.
+    pub(super) fn recall(&mut self, now: Duration, journal: &mut Journal) {
+        for text in self.kept.texts() {
+            if text.is_cut {
+                let body = record::write::Body::new().word("source", "pstore");
+                let body = body.untrusted("file", text.name.as_encoded_bytes());
+                let body = body.word("count", "unknown");
+                journal.own(&[OwnRecord("VT_GAP", body)], &[SOURCE]);
+            }
+            self.engine.handle_pstore(now, &text.bytes);
+        }
+    }
+
+    /// What was recalled is durable: the next agent of this machine need not tell it again.
+    pub(super) fn keep_recalled(&self) {
+        self.kept.write();
     }
 
     pub(super) fn handle_auditing(&mut self, now: Duration, on: bool) {
@@ -132,6 +181,7 @@ impl Watched {
         while let Some(output) = self.engine.poll() {
             match output {
                 Output::Inventory => wants_inventory = true,
+                Output::Record(own) if !self.kept.is_new(own.identity) => {}
                 Output::Record(own) => {
                     self.note(&own.records);
                     self.held.insert(own.ticket, (own, 0, now + HOLD));

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use engine::devices::{About, Subject};
+use engine::devices::{About, DeviceNumber, Subject};
 use host::block_device;
 use record::write::Body;
 use trail::Class;
@@ -45,6 +45,14 @@ fn life(subject: &Subject) -> Option<u64> {
     }
 }
 
+/// What a worker is to do.
+#[derive(Debug)]
+enum Task {
+    Explain(Job),
+    /// List the files of what is mounted read-only from these devices, before one of them is hit.
+    Prepare(Vec<DeviceNumber>),
+}
+
 /// An answer.
 #[derive(Debug)]
 pub(super) struct Explained {
@@ -71,13 +79,13 @@ const BUDGET: Duration = Duration::from_millis(700);
 const STUCK: Duration = Duration::from_secs(10);
 const MOST_WORKERS: usize = 16;
 
-/// How a question is answered.
-type Answer = dyn Fn(Job) -> Explained + Send + Sync;
+/// How a task is done; some have no answer.
+type Answer = dyn Fn(Task) -> Option<Explained> + Send + Sync;
 
 /// The workers.
 pub(super) struct Explainers {
-    jobs: SyncSender<Job>,
-    waiting: Arc<Mutex<Receiver<Job>>>,
+    jobs: SyncSender<Task>,
+    waiting: Arc<Mutex<Receiver<Task>>>,
     inbox: Arc<Inbox<Input>>,
     answer: Arc<Answer>,
     workers: Vec<Worker>,
@@ -96,7 +104,17 @@ impl Explainers {
     /// Starts them.
     pub(super) fn start(inbox: &Arc<Inbox<Input>>) -> io::Result<Explainers> {
         let explainer = Explainer::new(Limits::default());
-        Self::answering(inbox, STUCK, Arc::new(move |job| explain(job, &explainer)))
+        Self::answering(
+            inbox,
+            STUCK,
+            Arc::new(move |task| match task {
+                Task::Explain(job) => Some(explain(job, &explainer)),
+                Task::Prepare(devices) => {
+                    explainer.prepare(&devices);
+                    None
+                }
+            }),
+        )
     }
 
     fn answering(
@@ -127,9 +145,15 @@ impl Explainers {
 
     /// Asks; false where too many questions wait.
     pub(super) fn ask(&mut self, job: Job) -> bool {
-        let taken = self.jobs.try_send(job).is_ok();
+        let taken = self.jobs.try_send(Task::Explain(job)).is_ok();
         self.lost += u64::from(!taken);
         taken
+    }
+
+    /// Has the files of these devices listed; where too much waits, they are listed when they are asked
+    /// for.
+    pub(super) fn prepare(&self, devices: Vec<DeviceNumber>) {
+        let _ = self.jobs.try_send(Task::Prepare(devices));
     }
 
     /// Questions that were not taken or got no answer in time, since this was last asked; often.
@@ -159,17 +183,18 @@ impl Explainers {
 }
 
 fn work(
-    jobs: &Mutex<Receiver<Job>>,
+    jobs: &Mutex<Receiver<Task>>,
     answer: &Answer,
     inbox: &Inbox<Input>,
     busy: &Mutex<Option<Instant>>,
 ) {
     loop {
-        let job = lock(jobs).recv();
-        let Ok(job) = job else { return };
+        let task = lock(jobs).recv();
+        let Ok(task) = task else { return };
         *lock(busy) = Some(Instant::now());
-        let explained = answer(job);
+        let explained = answer(task);
         *lock(busy) = None;
+        let Some(explained) = explained else { continue };
         let body = |OwnRecord(_, body): &OwnRecord| body.as_bytes().len() + size_of::<OwnRecord>();
         let bytes = explained.records.iter().map(body).sum();
         inbox.offer(Class::Integrity, bytes, Input::Explained(explained));
@@ -227,11 +252,12 @@ mod tests {
         let inbox = Arc::new(Inbox::new(1 << 20));
         let (hold, held) = sync_channel::<()>(0);
         let held = Mutex::new(held);
-        let answer = move |job: Job| {
+        let answer = move |task: Task| {
+            let Task::Explain(job) = task else { return None };
             if let Subject::Inode { inode: 0, .. } = job.subject {
                 let _ = lock(&held).recv();
             }
-            Explained { job, records: Vec::new(), file: None, is_pending: false }
+            Some(Explained { job, records: Vec::new(), file: None, is_pending: false })
         };
         let stuck = Duration::from_millis(50);
         let mut explainers = Explainers::answering(&inbox, stuck, Arc::new(answer)).unwrap();

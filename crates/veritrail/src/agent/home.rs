@@ -19,6 +19,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::outcome::{Failure, Kind};
 use crate::run_dir::{self, cannot, near, nofollow, only_ours};
+use crate::served::Directory;
 
 /// Where the agent of a run directory is.
 #[derive(Clone, Debug)]
@@ -43,6 +44,11 @@ impl Home {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The devices that are served below the same run directory.
+    pub(super) fn served(&self) -> Result<Directory, Failure> {
+        Directory::locate(Some(&self.run_dir))
     }
 
     /// Where the tree is unless something else is said.

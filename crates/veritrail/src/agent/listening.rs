@@ -14,8 +14,8 @@ use super::gaps::{Gaps, Place};
 use super::heard::Heard;
 use super::home::Home;
 use super::inbox::Lost;
-use super::journal::{Journal, OwnRecord};
-use super::sources::{Context, Input, Name, Running, millis};
+use super::journal::{Handed, Journal, OwnRecord};
+use super::sources::{Context, Input, Name, Running, Served, millis};
 use super::status::{Board, Source, SourceState};
 use super::tree::Names;
 use super::watermark::{self, Mark, Note, Watermark};
@@ -57,6 +57,10 @@ pub(super) struct Agent {
     auditing: Option<(bool, u64)>,
     ticked: Instant,
     began: Instant,
+    /// The last event of what was kept over a restart, until it is durable.
+    recalled: Option<Handed>,
+    /// Devices that are served below the same run directory.
+    served: Vec<Served>,
 }
 
 impl Agent {
@@ -98,6 +102,8 @@ impl Agent {
             auditing: None,
             ticked: Instant::now(),
             began: Instant::now(),
+            recalled: None,
+            served: Vec::new(),
         }
     }
 
@@ -119,6 +125,9 @@ impl Agent {
         if self.before.is_none() {
             self.leave(&self.note(None, false));
         }
+        self.devices.recall(now(), &mut self.journal);
+        self.act();
+        self.recalled = self.journal.last();
         let until = Instant::now() + patience;
         let first = self.journal.last();
         while Instant::now() < until && !first.is_some_and(|first| self.journal.is_settled(first)) {
@@ -201,6 +210,7 @@ impl Agent {
             Input::Uevent(raw) => self.devices.handle_uevent(now(), &raw),
             Input::Kmsg(raw) => self.devices.handle_kmsg(now(), &raw),
             Input::Inventory(devices) => self.devices.handle_inventory(now(), devices),
+            Input::Served(served) => self.served = served,
             Input::Explained(explained) => {
                 self.devices.handle_explained(now(), explained, &mut self.journal);
             }
@@ -302,12 +312,18 @@ impl Agent {
         }
         self.ticked = Instant::now();
         self.tell_gaps(false);
+        if self.recalled.is_some_and(|last| self.journal.is_settled(last)) {
+            self.recalled = None;
+            self.devices.keep_recalled();
+        }
         let reached = self.watermark.reached(&self.journal);
         if reached.is_some() && self.watermark.has_moved() {
             self.leave(&self.note(reached, false));
         }
         self.refresh();
-        self.names.show(self.devices.shown());
+        let mut shown = self.devices.shown();
+        shown.extend(self.served.iter().map(Served::shown));
+        self.names.show(shown);
     }
 
     fn note(&self, reached: Option<Mark>, stopped: bool) -> Note {
@@ -360,6 +376,7 @@ impl Agent {
         status.own_events = self.own_events;
         status.violations = self.devices.violations();
         status.devices = self.devices.devices();
+        status.devices.extend(self.served.iter().map(Served::device));
         status.inbox = super::status::Inbox {
             high_water: peak as u64,
             capacity: capacity as u64,

@@ -19,6 +19,7 @@ mod heard;
 mod home;
 mod inbox;
 mod journal;
+mod kept;
 mod listening;
 mod sources;
 mod start;

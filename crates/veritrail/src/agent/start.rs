@@ -65,6 +65,7 @@ pub(crate) fn run(options: Options, out: &mut dyn Write) -> Result<(), Failure> 
         counts: sources.report().iter().map(|(name, _)| (*name, Default::default())).collect(),
         poll: settings.poll,
         trail: trail.clone(),
+        served: home.served()?,
     };
     let journal = Journal::open(trail, config)?;
     let report = sources.report();

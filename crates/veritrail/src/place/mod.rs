@@ -220,6 +220,9 @@ pub(crate) struct Explainer {
 const MOST_USES: usize = 256;
 const MOST_COUNTED: usize = 1 << 16;
 
+/// How long the mounts may take to be read where nobody waits for the answer.
+const PREPARE: Duration = Duration::from_secs(10);
+
 /// No more devices on the way up.
 const MOST_STEPS: usize = 64;
 
@@ -237,7 +240,26 @@ impl Explainer {
         bytes: &Range<u64>,
         budget: Duration,
     ) -> Explanation {
-        let deadline = Instant::now() + budget;
+        let mut climb = self.start(Instant::now() + budget);
+        climb.climb(subject, bytes);
+        let mut found = climb.found;
+        found.gaps.append(&mut climb.stack.gaps);
+        found
+    }
+
+    /// Begins to list the files of the read-only file systems on these devices, so that whoever
+    /// asks about a place on one has its answer at once. Those that can be written are not listed:
+    /// their list would be old when it is wanted.
+    pub(crate) fn prepare(&self, devices: &[Number]) {
+        let mut climb = self.start(Instant::now() + PREPARE);
+        for device in devices {
+            for system in climb.systems_on(*device) {
+                climb.prepare(*device, &system);
+            }
+        }
+    }
+
+    fn start(&self, deadline: Instant) -> Climb<'_> {
         let mut climb = Climb {
             files: &self.files,
             stack: Stack::default(),
@@ -251,10 +273,7 @@ impl Explainer {
             Ok(mounts) => climb.take_mounts(mounts),
             Err(error) => climb.note(format!("mounts cannot be listed: {error}")),
         }
-        climb.climb(subject, bytes);
-        let mut found = climb.found;
-        found.gaps.append(&mut climb.stack.gaps);
-        found
+        climb
     }
 }
 
@@ -427,18 +446,35 @@ impl Climb<'_> {
             self.go_on(hit, &step.way);
             return;
         }
-        let key = Key {
-            device: system.device,
-            diskseq: self.stack.device(step.device).and_then(|device| device.diskseq),
-            mount: mount.number(),
-            read_only: mount.read_only,
-        };
+        let key = self.key(step.device, system, mount);
         let known = self.files.index(key, self.deadline, || {
             entrance.again().map_err(|error| format!("it cannot be entered: {error}"))
         });
         let prefix = if mount.is_whole() { b"".as_slice() } else { &mount.root };
         self.judge(&mut hit, &known, prefix, mount, &entrance);
         self.go_on(hit, &step.way);
+    }
+
+    fn key(&mut self, device: Number, system: &System, mount: &mounts::Mount) -> Key {
+        Key {
+            device: system.device,
+            diskseq: self.stack.device(device).and_then(|device| device.diskseq),
+            mount: mount.number(),
+            read_only: mount.read_only,
+        }
+    }
+
+    fn prepare(&mut self, device: Number, system: &System) {
+        if system.member.is_some() {
+            return;
+        }
+        let Ok((mount, entrance)) = files::enter(&system.mounts) else { return };
+        if mount.read_only {
+            let key = self.key(device, system, mount);
+            let again = || entrance.again().map_err(|error| error.to_string());
+            // Nobody waits for it.
+            let _ = self.files.index(key, Instant::now(), again);
+        }
     }
 
     /// On from the files of a hit, for images that lie in one.

@@ -89,20 +89,9 @@ impl Store {
         if let Some(dir) = given {
             return Ok(Store(std::path::absolute(dir)?));
         }
-        if rustix::process::geteuid().is_root() {
-            return Ok(Store("/var/lib/veritrail/scrub".into()));
-        }
-        let absolute =
-            |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
-        let base =
-            absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
-        base.map(|base| Store(base.join("veritrail/scrub"))).ok_or_else(|| {
-            Failure::new(
-                Kind::Environment,
-                "neither XDG_STATE_HOME nor HOME says where to keep the state of a check",
-            )
-            .hint("name a folder: --state-dir DIR")
-        })
+        let base = crate::config::default_state();
+        let base = base.map_err(|failure| failure.hint("name a folder: --state-dir DIR"))?;
+        Ok(Store(base.join("scrub")))
     }
 
     fn file(&self, key: &Key, ending: &str) -> PathBuf {

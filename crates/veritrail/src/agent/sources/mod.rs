@@ -3,6 +3,7 @@
 
 mod audit;
 mod mapped;
+mod served;
 
 use std::io;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use host::uevent::{self, Uevents};
 use serde::Deserialize;
 use trail::Class;
 
+pub(super) use self::served::Served;
 use super::explain::Explained;
 use super::gaps::Place;
 use super::heard::Heard;
@@ -87,6 +89,8 @@ pub(super) enum Input {
     Kmsg(Vec<u8>),
     /// Every mapped device.
     Inventory(Vec<mapped::Mapped>),
+    /// Every served device.
+    Served(Vec<Served>),
     /// What lies at a place.
     Explained(Explained),
     /// A source has ended by itself.
@@ -258,6 +262,9 @@ impl Sources {
             let context = context.of(Name::Dm);
             spawn("dm", Box::new(move || mapped::read(&control, poll, &asked, &context)))?;
         }
+        let directory = context.served.clone();
+        let context = context.of(Name::Dm);
+        spawn("served", Box::new(move || served::read(&directory, poll, &context)))?;
         Ok(Running { threads, ask })
     }
 }
@@ -281,6 +288,8 @@ pub(super) struct Context {
     pub(super) counts: Vec<(Name, Counts)>,
     pub(super) poll: Duration,
     pub(super) trail: std::path::PathBuf,
+    /// Where devices are served.
+    pub(super) served: crate::served::Directory,
 }
 
 impl Context {
