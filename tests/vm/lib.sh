@@ -146,6 +146,6 @@ noise() {
 # where FILE IN: the offset of the beginning of one file in another: of 12 bytes, among which must be
 # no newline (as in noise 0b).
 where() {
-    head -c 12 "$1" >"$1.head"
-    LC_ALL=C grep -obUaF -m 1 -f "$1.head" "$2" | head -n 1 | cut -d: -f1
+    head -c 12 "$1" >where.head
+    LC_ALL=C grep -obUaF -m 1 -f where.head "$2" | head -n 1 | cut -d: -f1
 }
