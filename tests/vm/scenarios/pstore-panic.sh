@@ -14,3 +14,17 @@ if [ "$PHASE" = 1 ]; then
 fi
 cp /sys/fs/pstore/* "$ARTEFACTS"
 check "the last words" grep -h 'data block 10 is corrupted' /sys/fs/pstore/*
+
+# The agent tells it once, whoever starts it how often.
+modprobe fuse 2>/dev/null || true
+for start in 1 2; do
+    veritrail agent run --trail trail --run-dir run >out 2>err &
+    agent=$!
+    wait_for 20 grep -q '^ready' out
+    sleep 2
+    kill -TERM "$agent"
+    wait "$agent"
+    veritrail search --trail trail --raw -m DM_EVENT | tr '\035' '\n' >"$ARTEFACTS/start-$start"
+    grep -q 'op=verify-data .*sector=10 res=0' "$ARTEFACTS/start-$start"
+    expect "told once" 1 "$(grep -c VT_SRC=pstore "$ARTEFACTS/start-$start")"
+done
