@@ -1,6 +1,5 @@
 # The agent comes when a device is corrupt already, is killed, and comes again; a dm-integrity of
 # the stock tools is placed.
-#@ kernels: 6.12
 #@ modules: dm-integrity
 #@ limit: 240
 root=a8f55e2d0f00c51dbe2c909296784c81633d184829b19980e2bd1d4270963f15

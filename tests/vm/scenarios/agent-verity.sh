@@ -1,11 +1,10 @@
 # A running agent says which file of an ext4 and of an EROFS on the kernel's dm-verity was hit, through
 # which mount.
-#@ kernels: 6.12
 #@ modules: erofs
 #@ limit: 240
 tree() {
     mkdir -p tree/etc
-    { printf 'the motto begins here' && noise 0b 70000; } | head -c 65536 >tree/etc/motto
+    { printf 'the motto begins here' && noise 0b 65515; } >tree/etc/motto
     noise 0c 200000 >tree/other
 }
 
@@ -40,6 +39,8 @@ for fs in ext4 erofs; do
     6.1) ;;
     *) told 5 type=DM_EVENT "op=verify-data dev=$(device_number "$data") sector=$block" ;;
     esac
+    expect "the tree's link" /dev/mapper/v-$fs "$(readlink run/fs/devices/v-$fs)"
+    check "its status" grep -q '"violations":[1-9].*"last_file":"'"$PWD"'/' run/fs/devices/v-$fs.status
     umount second
     umount mnt-$fs
     veritysetup close v-$fs

@@ -1,0 +1,64 @@
+# A running agent and the error modes of dm-verity: data and hash blocks, direct and buffered reads, each
+# failure told once whoever tells it (on 6.1 dm-verity has no audit records), and dm-crypt.
+#@ modules: dm-integrity dm-crypt
+#@ limit: 240
+root=a8f55e2d0f00c51dbe2c909296784c81633d184829b19980e2bd1d4270963f15
+agent
+# device NAME DAMAGE [OPTION...]: a golden image with 8 bytes of data or hash damaged.
+device() {
+    local name=$1 damage=$2
+    shift 2
+    cp "$GOLDEN/vdata-64x4k.img" "data.$name"
+    cp "$GOLDEN/v-sha256.hash" "hash.$name"
+    corrupt "${damage%:*}.$name" "${damage#*:}"
+    DATA=$(loop "data.$name" -r)
+    veritysetup open "$DATA" "$name" "$(loop "hash.$name" -r)" "$root" "$@"
+    DATA=$(device_number "$DATA")
+}
+# events WORD: how often it is told of the data device.
+events() { recorded type=DM_EVENT "op=$1 dev=$DATA" 2>/dev/null | wc -l; }
+
+device plain data:40977
+refuse "block 10" direct /dev/mapper/plain 40960 4096
+told 10 type=DM_EVENT "op=verify-data dev=$DATA sector=10"
+told 5 type=VT_PLACE 'name="plain"' role=data bytes=40960-45055
+sleep 4
+expect "a direct read is told once" 1 "$(events verify-data)"
+refuse "block 10, buffered" dd if=/dev/mapper/plain of=/dev/null bs=4096 skip=10 count=1 status=none
+sleep 5
+[ "$(events verify-data)" -ge 2 ] || fail "a buffered read is not told"
+veritysetup close plain
+# Of devices that come and go only audit records tell, which 6.1 has none of for dm-verity.
+[ "$KERNEL" = 6.1 ] || told 10 type=VT_DEVICE 'name="plain"' state=removed
+
+device tree hash:4200
+refuse "a hash block" direct /dev/mapper/tree 135168 4096
+told 10 type=DM_EVENT "op=verify-metadata dev=$DATA"
+told 5 type=VT_PLACE 'name="tree"' role=hash
+veritysetup close tree
+
+# The kernel writes no record at all in this mode.
+device lax data:40977 --ignore-corruption
+check "it is let through" direct /dev/mapper/lax 40960 4096
+told 15 type=DM_EVENT "op=verify-data dev=$DATA sector=10"
+expect "once" 1 "$(events verify-data)"
+expect "by the device event" 1 "$(veritrail search --trail trail --raw | tr '\035' '\n' |
+    grep -A3 "op=verify-data dev=$DATA sector=10" | grep -c 'VT_SRC=uevent')"
+veritysetup close lax
+
+# dm-crypt over dm-integrity.
+truncate -s 8M luks
+lower=$(loop luks)
+printf 'a phrase' >phrase
+cryptsetup luksFormat -q --type luks2 --key-file phrase --pbkdf pbkdf2 --pbkdf-force-iterations 1000 \
+    --cipher aes-gcm-random --key-size 256 --integrity aead --sector-size 4096 \
+    --luks2-metadata-size 16k --luks2-keyslots-size 128k --integrity-no-wipe "$lower"
+cryptsetup open --key-file phrase "$lower" c
+# Nothing was ever written there: no tag is right.
+refuse "sector 16" direct /dev/mapper/c 8192 4096
+told 10 type=DM_EVENT module=crypt op=integrity-aead sector=16
+told 10 type=VT_PLACE "dev=$(device_number /dev/mapper/c) name=\"c\"" bytes=8192-
+cryptsetup close c
+agent_stops
+check "the trail is good" veritrail trail verify trail
+veritrail search --trail trail --raw >"$ARTEFACTS/records"
