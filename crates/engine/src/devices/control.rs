@@ -1,4 +1,5 @@
-//! Mappings that are made, refused and taken away: a VT_DEVICE beside each.
+//! Mappings that are made, refused and taken away: a VT_DEVICE beside each, or of its own where the kernel
+//! writes no record of it.
 
 use std::time::Duration;
 
@@ -7,12 +8,28 @@ use record::EventId;
 use super::audit::{Change, Controlled, DM_DEV_SUSPEND, DM_TABLE_CLEAR, DM_TABLE_LOAD};
 use super::inventory::{Device, MOST_DEVICES};
 use super::questions::Held;
-use super::{Beside, Confidence, Devices, Output, report};
+use super::{Beside, Confidence, Devices, Output, Source, report};
 
 /// Failed activations that are remembered.
 const MOST_FAILED: usize = 64;
 
 impl Devices {
+    /// Tells of devices that came and went where no audit record does. Those of the `first` look were
+    /// there before us.
+    pub(super) fn tell_changes(&mut self, source: Source, first: bool) {
+        let went = self.inventory.take_went().into_iter().map(|device| (device, "removed"));
+        let came = self.inventory.take_came().into_iter().map(|device| (device, "activated"));
+        for (device, state) in went.chain(came).collect::<Vec<_>>() {
+            let audited = device.module().and_then(|module| self.audited.get(module.word()));
+            let is_silent = self.auditing == Some(false) || audited == Some(&false);
+            if is_silent && !first {
+                let known = Some(&device);
+                let body = report::table(report::device(device.number, known, state), known);
+                self.record(vec![("VT_DEVICE", body)], source, Confidence::Certain);
+            }
+        }
+    }
+
     /// A table was made, refused or destroyed.
     pub(super) fn control(&mut self, now: Duration, event: EventId, controlled: Controlled) {
         let Controlled { module, dev: device, change } = controlled;

@@ -126,6 +126,9 @@ pub(crate) struct Watch {
     pub(crate) limit_told: bool,
     /// Mismatches of which the kernel sent a device event.
     pub(crate) uevents: u32,
+    /// That it came, and that it went, was looked at.
+    pub(crate) came: bool,
+    went: bool,
 }
 
 impl Device {
@@ -281,6 +284,28 @@ impl Inventory {
     /// Those that went, the latest first.
     pub(crate) fn gone(&self) -> impl Iterator<Item = &Device> {
         self.gone.iter().rev()
+    }
+
+    /// Devices that speak in records and came since this was last asked.
+    pub(crate) fn take_came(&mut self) -> Vec<Device> {
+        let new = |device: &&mut Device| !device.watch.came && device.module().is_some();
+        let came = self.current.values_mut().filter(new);
+        came.map(|device| {
+            device.watch.came = true;
+            device.clone()
+        })
+        .collect()
+    }
+
+    /// Those that came and went.
+    pub(crate) fn take_went(&mut self) -> Vec<Device> {
+        let new = |device: &&mut Device| device.watch.came && !device.watch.went;
+        let went = self.gone.iter_mut().filter(new);
+        went.map(|device| {
+            device.watch.went = true;
+            device.clone()
+        })
+        .collect()
     }
 
     pub(crate) fn get(&self, number: DeviceNumber) -> Option<&Device> {

@@ -211,6 +211,7 @@ impl Devices {
                 Lost::Exact(more),
             );
         }
+        self.tell_changes(Source::Status, first);
         self.answer(now);
         self.settle(now);
         self.look_at_status(now, first);
@@ -242,6 +243,7 @@ impl Devices {
             }
             (Action::Remove, _) => {
                 self.inventory.remove(now, uevent.device);
+                self.tell_changes(Source::Uevent, false);
                 self.asking.stale = true;
             }
             _ => self.asking.stale = true,

@@ -520,6 +520,47 @@ fn activations_and_tear_downs() {
 }
 
 #[test]
+fn devices_that_come_and_go_are_told_of_where_no_audit_record_does() {
+    let facts = format!(
+        "module=verity data_dev=7:1 hash_dev=7:0 data_blocks=300 unit=4096 algorithm=sha256 \
+         root_hash={ROOT} on_corruption=eio"
+    );
+    let of = |source: &str, minor: u32, name: &str, state: &str| {
+        format!(
+            "own {source} certain: VT_DEVICE dev=253:{minor} name=\"{name}\" uuid=\"{name}\" \
+             state={state} {facts}"
+        )
+    };
+    for auditing in [true, false] {
+        let mut machine = Machine::new(vec![verity(0, "before", "")]);
+        machine.devices.handle_audit_state(ms(0), auditing);
+        // First without a table, as between `create` and `resume`.
+        machine.snapshot.push(mapped(1, "v", Vec::new()));
+        machine.look();
+        machine.snapshot[1] = verity(1, "v", "");
+        machine.look();
+        machine.look();
+        machine.raw_uevent("remove", 1, "");
+        machine.snapshot.clear();
+        machine.look();
+        machine.pass(10_000);
+        let told = [
+            of("status", 1, "v", "activated"),
+            of("uevent", 1, "v", "removed"),
+            of("status", 0, "before", "removed"),
+        ];
+        assert_eq!(machine.said(), if auditing { Vec::new() } else { told.to_vec() });
+    }
+    // 6.1 audits, but its dm-verity does not.
+    let mut machine = Machine::new(Vec::new());
+    machine.devices.handle_audit_state(ms(0), true);
+    machine.devices.handle_release((6, 1));
+    machine.snapshot.push(verity(1, "v", ""));
+    machine.look();
+    assert_eq!(machine.said(), [of("status", 1, "v", "activated")]);
+}
+
+#[test]
 fn a_device_that_nobody_knows_is_asked_for_and_then_said_to_be_unknown() {
     let mut machine = Machine::new(Vec::new());
     machine.audit(&[DATA]);
