@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::chown;
-use std::path::Path;
 
 use crate::bench::{Auditing, Bench, soon};
 
@@ -30,7 +29,8 @@ fn without_rights_it_works_with_what_is_left() {
 #[test]
 fn without_any_source_it_does_not_start() {
     let bench = Bench::new();
-    if Path::new("/dev/mapper/control").exists() {
+    // The node alone says nothing: tools make it without asking.
+    if fs::read_to_string("/proc/misc").unwrap().contains("device-mapper") {
         eprintln!("SKIPPED: without_any_source_it_does_not_start: this kernel has a device mapper");
         return;
     }
