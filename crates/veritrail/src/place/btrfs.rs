@@ -63,7 +63,7 @@ pub(super) fn uses(
         }
     }
     push(&mut uses, bytes, 0..RESERVED, metadata("reserved for boot loaders"));
-    for rest in super::uncovered(bytes, uses.iter().map(|one| &one.bytes)) {
+    for rest in super::judge::uncovered(bytes, uses.iter().map(|one| &one.bytes)) {
         // In no chunk.
         uses.push(Use { bytes: rest, what: What::Free });
     }
@@ -86,7 +86,7 @@ fn push(uses: &mut Vec<Use>, asked: &Range<u64>, piece: Range<u64>, what: What) 
     if piece.start >= piece.end {
         return;
     }
-    for bytes in super::uncovered(&piece, uses.iter().map(|one| &one.bytes)) {
+    for bytes in super::judge::uncovered(&piece, uses.iter().map(|one| &one.bytes)) {
         uses.push(Use { bytes, what: what.clone() });
     }
 }

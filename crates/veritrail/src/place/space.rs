@@ -7,7 +7,8 @@ use host::block_device::Number;
 use host::space_map::{self, Dialect, Owner};
 
 use super::index::Index;
-use super::{Use, What, uncovered};
+use super::judge::uncovered;
+use super::{Use, What};
 
 /// What is known beside a file system's index.
 #[derive(Debug)]
