@@ -466,9 +466,10 @@ pub fn kernel_texts(bytes: &[u8]) {
         let Ok(kind) = std::str::from_utf8(kind) else { continue };
         let _ = table::Status::parse(kind, params);
         if let Some(table::Target::Verity(verity)) = table::Target::parse(kind, params) {
-            for block in (0..8).flat_map(|near| [near, verity.hash_start.saturating_add(near)]) {
-                if let Some(covered) = verity.covers(HashBlock(block)) {
-                    assert!(covered.start < covered.end && covered.end <= verity.data_blocks);
+            let table = verity.table;
+            for block in (0..8).flat_map(|near| [near, table.hash_start.saturating_add(near)]) {
+                if let Some(covered) = table.covered(HashBlock(block)) {
+                    assert!(covered.start < covered.end && covered.end <= table.data_blocks);
                 }
             }
         }

@@ -83,6 +83,7 @@ fn a_line_that_a_process_wrote_into_the_kernels_log_is_no_violation() {
     soon("the forged lines", || bench.source("kmsg", "messages").as_u64() >= Some(3));
     std::thread::sleep(std::time::Duration::from_millis(1500));
     assert_eq!(bench.status()["violations"], 0);
+    assert!(bench.status()["passed_over"]["foreign_lines"].as_u64() >= Some(3));
     assert_eq!(agent.stop(), Some(0));
     assert_eq!(bench.bodies("DM_EVENT"), [""; 0]);
     assert_eq!(bench.bodies("VT_PLACE"), [""; 0]);

@@ -162,35 +162,35 @@ fn in_target(device: &Device, at: &At, fault: &Fault) -> Option<Site> {
     };
     match (&at.target, fault.op) {
         (Target::Verity(verity), EventOp::VerifyData) if below => {
-            let block = fault.number.filter(|block| *block < verity.data_blocks);
+            let block = fault.number.filter(|block| *block < verity.table.data_blocks);
             if block.is_none() && fault.number.is_some() {
                 return None;
             }
-            let range = block.and_then(|block| bytes(block..block + 1, verity.data_block_size));
-            let place = site(Role::Data, verity.data_block_size, block);
+            let range = block.and_then(|block| bytes(block..block + 1, verity.unit()));
+            let place = site(Role::Data, verity.unit(), block);
             Some(Site { bytes: range.clone(), affected: range, ..place })
         }
         (Target::Verity(verity), EventOp::VerifyMetadata) if below => {
-            let asked = fault.number.filter(|block| *block < verity.data_blocks);
+            let asked = fault.number.filter(|block| *block < verity.table.data_blocks);
             if asked.is_none() && fault.number.is_some() {
                 return None;
             }
             let hash_bytes = |block: u64| {
-                let unit = u64::from(verity.hash_block_size);
+                let unit = u64::from(verity.table.hash_block_size.bytes());
                 let start = block.checked_mul(unit)?;
                 Some(start..start.checked_add(unit)?)
             };
             let covers = match fault.hash_block {
-                Some(block) => Some(verity.covers(HashBlock(block))?),
+                Some(block) => Some(verity.table.covered(HashBlock(block))?),
                 None => asked.map(|block| block..block + 1),
             };
             // What the reader wanted, where that is known; else all that hangs below.
             let affected = asked.map(|block| block..block + 1).or_else(|| covers.clone());
             Some(Site {
                 bytes: fault.hash_block.and_then(hash_bytes),
-                affected: affected.and_then(|blocks| bytes(blocks, verity.data_block_size)),
+                affected: affected.and_then(|blocks| bytes(blocks, verity.unit())),
                 covers,
-                ..site(Role::Hash, verity.hash_block_size, fault.hash_block)
+                ..site(Role::Hash, verity.table.hash_block_size.bytes(), fault.hash_block)
             })
         }
         (Target::Verity(_), EventOp::MaxCorruptedErrors) if named || below => {

@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use lanes::tree::{Geometry, GeometryError, Packing};
+use lanes::tree::{Geometry, GeometryError};
 use record::units::{DataBlock, HashBlock};
 
-use super::params::{BlockSize, HashType, ParamError, Params};
+use super::params::{BlockSize, ParamError, Params};
 use super::superblock::SUPERBLOCK_SIZE;
 use crate::access::overlap;
 
@@ -55,10 +55,7 @@ impl Layout {
             params.data_blocks,
             params.hash_block_size.as_usize(),
             params.hash.algorithm().digest_size(),
-            match params.hash_type {
-                HashType::ChromeOs => Packing::Packed,
-                HashType::Normal => Packing::Padded,
-            },
+            params.hash_type.packing(),
         )
         .map_err(|error| match error {
             // A block has 512 bytes and a power of two, a digest at most 64.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use lanes::tree::Packing;
 use lanes::{Algorithm, BlockHasher, SaltPosition};
 
 /// Why parameters cannot be used.
@@ -201,6 +202,14 @@ impl HashType {
         match self {
             HashType::ChromeOs => 0,
             HashType::Normal => 1,
+        }
+    }
+
+    /// How digests lie in a block of the tree.
+    pub(super) fn packing(self) -> Packing {
+        match self {
+            HashType::ChromeOs => Packing::Packed,
+            HashType::Normal => Packing::Padded,
         }
     }
 

@@ -17,7 +17,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::params::{BlockSize, Digest, HashType, ParamError, Salt};
+use std::ops::Range;
+
+use lanes::tree::Geometry;
+use record::units::HashBlock;
+
+use super::layout::HashArea;
+use super::params::{BlockSize, Digest, HashName, HashType, ParamError, Params, Salt};
 
 /// What the kernel is told, or tells, of a verity target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,9 +121,63 @@ impl OnCorruption {
             Self::Panic => Some("panic_on_corruption"),
         }
     }
+
+    /// As `on_corruption=` of a record has it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Fail => "eio",
+            Self::Ignore => "ignore",
+            Self::Restart => "restart",
+            Self::Panic => "panic",
+        }
+    }
+}
+
+impl FecTable {
+    /// How far blocks lie apart that share codewords; none for a code that there is not, or of nothing.
+    #[must_use]
+    pub fn rounds(&self) -> Option<u64> {
+        let is_code = (2..=24).contains(&self.roots);
+        is_code.then(|| self.blocks.div_ceil(255 - self.roots)).filter(|rounds| *rounds > 0)
+    }
 }
 
 impl Table {
+    /// How the tree was made.
+    ///
+    /// # Errors
+    /// [`ParamError`] for an algorithm that the kernel has and this crate has not.
+    pub fn params(&self) -> Result<Params, ParamError> {
+        Ok(Params {
+            hash_type: self.hash_type,
+            hash: HashName::parse(&self.algorithm)?,
+            data_block_size: self.data_block_size,
+            hash_block_size: self.hash_block_size,
+            data_blocks: self.data_blocks,
+            salt: self.salt.clone(),
+        })
+    }
+
+    /// Where the tree is; what stands before it is not the kernel's business.
+    #[must_use]
+    pub fn hash_area(&self) -> Option<HashArea> {
+        let offset = self.hash_block_size.offset(self.hash_start)?;
+        Some(HashArea { offset, superblock: false })
+    }
+
+    /// The data blocks that hang below a block of the tree, which is counted from the start of the hash
+    /// device; none if that is no block of it.
+    #[must_use]
+    pub fn covered(&self, block: HashBlock) -> Option<Range<u64>> {
+        let size = self.hash_block_size.as_usize();
+        let digest = self.root_hash.as_bytes().len();
+        let geometry = Geometry::new(self.data_blocks, size, digest, self.hash_type.packing());
+        let geometry = geometry.ok()?;
+        let (level, index) = geometry.locate(block.0.checked_sub(self.hash_start)?)?;
+        Some(geometry.covered(level, index))
+    }
+
     /// The optional words, in the kernel's order.
     fn options(&self) -> Vec<String> {
         let flags = [
@@ -322,6 +382,36 @@ mod tests {
         #[test]
         fn no_text_is_too_much(text in "[ -~]{0,200}") {
             let _ = text.parse::<Table>();
+        }
+    }
+
+    #[test]
+    fn a_hash_block_covers_what_hangs_below_it() {
+        // 128 digests of 32 bytes in a block: 300 data blocks have 3 blocks below 1.
+        let root = "a8f55e2d0f00c51dbe2c909296784c81633d184829b19980e2bd1d4270963f15";
+        let table: Table = format!("1 7:1 7:0 4096 4096 300 1 sha256 {root} -").parse().unwrap();
+        let covered = |block| table.covered(HashBlock(block));
+        assert_eq!(covered(0), None, "the superblock");
+        assert_eq!(covered(1), Some(0..300));
+        assert_eq!(covered(2), Some(0..128));
+        assert_eq!(covered(4), Some(256..300));
+        assert_eq!(covered(5), None);
+        // The golden image of three levels, by what the kernel said of its hash block 7.
+        let root = "9580272a638395a0".repeat(8);
+        let golden: Table = format!("1 7:1 7:0 1024 512 256 1 sha512 {root} 5a").parse().unwrap();
+        assert_eq!(golden.covered(HashBlock(7)), Some(8..16));
+        assert_eq!(golden.covered(HashBlock(5)), Some(192..256));
+        assert_eq!(golden.covered(HashBlock(38)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_covered_is_there(table in table(), block in any::<u64>(), near in 0..200_u64) {
+            for block in [block, table.hash_start.saturating_add(near)] {
+                if let Some(covered) = table.covered(HashBlock(block)) {
+                    prop_assert!(covered.start < covered.end && covered.end <= table.data_blocks);
+                }
+            }
         }
     }
 

@@ -10,9 +10,6 @@ use super::inventory::{Device, MOST_DEVICES};
 use super::questions::Held;
 use super::{Beside, Confidence, Devices, Output, Source, report};
 
-/// Failed activations that are remembered.
-const MOST_FAILED: usize = 64;
-
 impl Devices {
     /// Tells of devices that came and went where no audit record does. Those of the `first` look were
     /// there before us.
@@ -43,10 +40,6 @@ impl Devices {
                 let records = vec![("VT_DEVICE", body)];
                 let confidence = Confidence::Certain;
                 self.outputs.push_back(Output::Beside(Beside { event, records, confidence }));
-                self.failed.push_back((device, module));
-                if self.failed.len() > MOST_FAILED {
-                    self.failed.pop_front();
-                }
             }
             Change::Made => {
                 if live && self.loaded.len() < MOST_DEVICES {

@@ -7,11 +7,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use block::verity::OnCorruption;
 use record::violation::{EventOp, Module};
+use record::write::Body;
 
 use super::DeviceNumber;
 use super::report::Identity;
-use super::table::{OnCorruption, SECTOR, Status, Target, Verity};
+use super::table::{SECTOR, Status, Target, Verity};
 
 /// Devices that are known at once; of more, those with the highest numbers are left out, and counted.
 pub(crate) const MOST_DEVICES: usize = 4096;
@@ -72,8 +74,6 @@ pub enum State {
     Active,
     /// Something on it is not what was promised.
     Corrupted,
-    /// It could not be made.
-    Failed,
     /// It was taken away.
     Gone,
 }
@@ -85,7 +85,6 @@ impl State {
         match self {
             State::Active => "active",
             State::Corrupted => "corrupted",
-            State::Failed => "failed",
             State::Gone => "gone",
         }
     }
@@ -106,6 +105,8 @@ pub struct Device {
     pub violations: u64,
     /// The last of them: what, and when (since boot).
     pub last: Option<(EventOp, Duration)>,
+    /// The VT_PLACE of that, if it has a place.
+    pub place: Option<Body>,
     pub(crate) targets: Vec<At>,
     /// A digest of the table, to tell lives apart; none while there is none. The text itself may
     /// hold the key of a crypt device.
@@ -157,6 +158,7 @@ impl Device {
             state: State::Active,
             violations: 0,
             last: None,
+            place: None,
             targets,
             table: any.then(|| Identity::of(&table)),
             watch: Watch::default(),
@@ -179,7 +181,7 @@ impl Device {
     #[must_use]
     pub fn verity(&self) -> Option<&Verity> {
         self.targets().find_map(|target| match target {
-            Target::Verity(verity) => Some(verity),
+            Target::Verity(verity) => Some(&**verity),
             _ => None,
         })
     }
@@ -191,7 +193,7 @@ impl Device {
 
     /// Whether the kernel writes an audit record for what is found on it, where it writes any.
     pub(crate) fn audits(&self) -> bool {
-        self.verity().is_none_or(|verity| verity.on_corruption == OnCorruption::Eio)
+        self.verity().is_none_or(|verity| verity.table.on_corruption == OnCorruption::Fail)
     }
 
     /// Whether `other`, found later under the same number, is the same device. Its name may change.
@@ -242,6 +244,7 @@ impl Inventory {
                     device.state = known.state;
                     device.violations = known.violations;
                     device.last = known.last;
+                    device.place = known.place;
                     device.watch = known.watch;
                 }
                 Some(other) => self.bury(now, other),

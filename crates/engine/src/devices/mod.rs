@@ -125,15 +125,6 @@ pub enum Subject {
     },
 }
 
-/// How much was lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lost {
-    /// So many.
-    Exact(u64),
-    /// Some.
-    Unknown,
-}
-
 /// What was passed over, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -156,14 +147,14 @@ pub struct Devices {
     corrections: Vec<Correction>,
     /// Devices with a further table, which is not live yet.
     loaded: BTreeSet<DeviceNumber>,
-    failed: VecDeque<(DeviceNumber, Module)>,
+    violations: u64,
     asking: Asking,
     last_look: Duration,
     /// Whether the kernel's auditing is on, where that is known.
     auditing: Option<bool>,
     /// Whether a module's records come, as far as was seen.
     audited: BTreeMap<&'static str, bool>,
-    losses: BTreeMap<(Source, &'static str), (Duration, Lost)>,
+    losses: BTreeMap<(Source, &'static str), (Duration, u64)>,
     outputs: VecDeque<Output>,
     tickets: u64,
     counters: Counters,
@@ -204,12 +195,7 @@ impl Devices {
         self.inventory.replace(now, snapshot);
         self.asking = Asking { last: Some(now), ..Asking::default() };
         if let more @ 1.. = self.inventory.left_out - left_out {
-            self.lose(
-                now,
-                Source::Status,
-                "more mapped devices than are watched",
-                Lost::Exact(more),
-            );
+            self.lose(now, Source::Status, "more mapped devices than are watched", more);
         }
         self.tell_changes(Source::Status, first);
         self.answer(now);
@@ -278,7 +264,7 @@ impl Devices {
             };
             told += 1;
             if told > MOST_KEPT {
-                self.lose(now, Source::Pstore, "more lines than are told", Lost::Exact(1));
+                self.lose(now, Source::Pstore, "more lines than are told", 1);
                 continue;
             }
             let confidence = if kept.certain { Confidence::Late } else { Confidence::Unknown };
@@ -305,13 +291,6 @@ impl Devices {
     /// The kernel's auditing was switched on or off, or was found so.
     pub fn handle_audit_state(&mut self, _now: Duration, enabled: bool) {
         self.auditing = Some(enabled);
-    }
-
-    /// A source lost something.
-    pub fn handle_lost(&mut self, now: Duration, source: Source, lost: Lost) {
-        self.lose(now, source, "", lost);
-        self.asking.stale = true;
-        self.settle(now);
     }
 
     /// Time has passed; call it when [`Devices::poll_timeout`] says so.
@@ -343,9 +322,10 @@ impl Devices {
         self.inventory.current().chain(self.inventory.gone())
     }
 
-    /// Devices that could not be made, the latest last.
-    pub fn failed(&self) -> impl Iterator<Item = (DeviceNumber, Module)> {
-        self.failed.iter().copied()
+    /// Violations that were told, since the start; each once.
+    #[must_use]
+    pub fn violations(&self) -> u64 {
+        self.violations
     }
 
     /// What was passed over.
@@ -403,12 +383,15 @@ impl Devices {
                 *body = std::mem::take(body).word("told", "before");
             }
         }
-        if !told {
+        // The hundredth is told by a record of its own.
+        if !told && fault.op != EventOp::MaxCorruptedErrors {
+            self.violations += 1;
             for site in &sites {
                 if let Some(device) = self.inventory.get_mut(site.mapped) {
                     device.violations += 1;
                     device.state = State::Corrupted;
                     device.last = Some((fault.op, now));
+                    device.place = Some(report::place(site).1);
                 }
             }
         }
@@ -446,23 +429,17 @@ impl Devices {
         }
     }
 
-    fn lose(&mut self, now: Duration, source: Source, what: &'static str, lost: Lost) {
-        let (_, sum) = self.losses.entry((source, what)).or_insert((now, Lost::Exact(0)));
-        *sum = match (*sum, lost) {
-            (Lost::Exact(sum), Lost::Exact(more)) => Lost::Exact(sum.saturating_add(more)),
-            _ => Lost::Unknown,
-        };
+    fn lose(&mut self, now: Duration, source: Source, what: &'static str, lost: u64) {
+        let (_, sum) = self.losses.entry((source, what)).or_insert((now, 0));
+        *sum = sum.saturating_add(lost);
     }
 
-    fn tell_loss(&mut self, source: Source, what: &'static str, lost: Lost) {
-        let mut body = Body::new().word("source", source.word());
-        if !what.is_empty() {
-            body = body.phrase("reason", what);
-        }
-        let body = match lost {
-            Lost::Exact(count) => body.word("lost", count).word("count", "exact"),
-            Lost::Unknown => body.word("count", "unknown"),
-        };
+    fn tell_loss(&mut self, source: Source, what: &'static str, lost: u64) {
+        let body = Body::new()
+            .word("source", source.word())
+            .phrase("reason", what)
+            .word("lost", lost)
+            .word("count", "exact");
         self.record(vec![("VT_GAP", body)], Source::Engine, Confidence::Certain);
     }
 

@@ -79,6 +79,8 @@ impl Devices {
             None => (EventOp::IntegrityChecksum, number),
         };
         device.last = Some((op, now));
+        device.place = None;
+        self.violations += 1;
         let body = report::device(number, Some(device), "corrupted");
         let body = match status {
             Status::Integrity { mismatches } => {

@@ -198,11 +198,11 @@ pub(crate) fn table(body: Body, known: Option<&Device>) -> Body {
             .word("module", "verity")
             .word("data_dev", number(verity.data_device))
             .word("hash_dev", number(verity.hash_device))
-            .word("data_blocks", verity.data_blocks)
-            .word("unit", verity.data_block_size)
-            .word("algorithm", &verity.algorithm)
-            .word("root_hash", &verity.root_hash)
-            .word("on_corruption", verity.on_corruption.word()),
+            .word("data_blocks", verity.table.data_blocks)
+            .word("unit", verity.unit())
+            .word("algorithm", &verity.table.algorithm)
+            .word("root_hash", &verity.table.root_hash)
+            .word("on_corruption", verity.table.on_corruption.word()),
         Some(Target::Integrity(integrity)) => body
             .word("module", "integrity")
             .word("data_dev", number(integrity.device))

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use block::verity::FecTable;
 use record::violation::{EventOp, Module};
 use record::write::Body;
 
@@ -11,9 +12,7 @@ use super::questions::Held;
 use super::sightings::{NO_DEVICE, Witness};
 use super::table::Target;
 use super::uevent::Mismatch;
-use super::{
-    About, Confidence, DeviceNumber, Devices, Lost, Output, Record, Source, Subject, report,
-};
+use super::{About, Confidence, DeviceNumber, Devices, Output, Record, Source, Subject, report};
 use crate::attribute::{self, Fault};
 
 /// Corrected blocks that are collected at once.
@@ -58,6 +57,7 @@ impl Devices {
                 self.correct(now, data_device, codeword, errors);
             }
             Said::File(file) => {
+                self.violations += 1;
                 let records = vec![report::file(&file)];
                 let ticket = self.record(records, Source::Kmsg, Confidence::Certain);
                 let subject = Subject::Inode { fs: file.fs.to_vec(), inode: file.inode };
@@ -68,7 +68,7 @@ impl Devices {
                     self.counters.spared_lines += lines;
                 } else {
                     let what = "the kernel limits the rate of its lines";
-                    self.lose(now, Source::Kmsg, what, Lost::Exact(lines));
+                    self.lose(now, Source::Kmsg, what, lines);
                 }
             }
             // The machine goes down: what could be written now is what pstore keeps.
@@ -126,8 +126,8 @@ impl Devices {
             let here = inventory.current().filter_map(Device::verity);
             let mut here = here.filter(|verity| verity.data_device == fault.dev);
             !here.any(|verity| {
-                let position = one.codeword / u64::from(verity.data_block_size);
-                let rounds = verity.fec.map(|fec| fec.rounds()).filter(|rounds| *rounds > 0);
+                let position = one.codeword / u64::from(verity.unit());
+                let rounds = verity.table.fec.as_ref().and_then(FecTable::rounds);
                 one.data_device == fault.dev
                     && rounds.is_some_and(|rounds| block % rounds == position)
             })
@@ -149,11 +149,12 @@ impl Devices {
         };
         body = body.word("data_dev", report::number(data_device)).word("fault", "mismatch");
         if let Some(verity) = known.and_then(|known| known.verity()) {
-            let unit = verity.data_block_size;
+            let unit = verity.unit();
             let block = codeword / u64::from(unit);
             body = body.word("unit", unit);
-            if let Some(fec) = verity.fec {
-                let rounds = fec.rounds();
+            if let Some(fec) = &verity.table.fec
+                && let Some(rounds) = fec.rounds()
+            {
                 body = if rounds >= fec.blocks {
                     body.word("blocks", format_args!("{block}-{block}"))
                 } else {

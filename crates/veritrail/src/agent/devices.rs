@@ -1,20 +1,23 @@
 //! The kernel's devices: what the engine makes of what was heard, on its way into the trail, to the
 //! explainers and to whoever asks.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use engine::devices::{About, DeviceNumber, Devices, Mapped, Output, Own, State, Subject, Ticket};
-use record::{Fields, Line};
+use engine::devices::{
+    About, Counters, DeviceNumber, Devices, Mapped, Output, Own, State, Subject, Ticket,
+};
+use record::Line;
 use trail::Field;
 
 use super::explain::{Explained, Explainers, Job};
 use super::heard::Heard;
 use super::journal::{Journal, OwnRecord};
 use super::kept::Kept;
-use super::status::Device;
+use super::status::{Device, PassedOver};
 use super::tree::{Shown, escape};
 use crate::clock;
 
@@ -39,18 +42,11 @@ pub(super) struct Watched {
     held: BTreeMap<Ticket, (Own, usize, Duration)>,
     /// Looks that go on, and when to ask.
     pending: Vec<(Duration, Job)>,
-    last: BTreeMap<DeviceNumber, Last>,
-    violations: u64,
+    /// The file that was hit last, by device.
+    files: BTreeMap<DeviceNumber, String>,
     kept: Kept,
     /// Devices and mounts when files were last listed ahead.
     prepared: (Vec<DeviceNumber>, Vec<u8>),
-}
-
-/// The last violation of a device.
-#[derive(Clone, Debug, Default)]
-struct Last {
-    place: Option<String>,
-    file: Option<String>,
 }
 
 impl Watched {
@@ -64,8 +60,7 @@ impl Watched {
             explainers,
             held: BTreeMap::new(),
             pending: Vec::new(),
-            last: BTreeMap::new(),
-            violations: 0,
+            files: BTreeMap::new(),
             kept: Kept::read(),
             prepared: Default::default(),
         }
@@ -141,9 +136,9 @@ impl Watched {
     ) {
         let Explained { mut job, records, file, is_pending } = explained;
         if let Subject::Bytes { mapped, .. } = job.subject
-            && file.is_some()
+            && let Some(file) = file
         {
-            self.last.entry(mapped).or_default().file = file;
+            self.files.insert(mapped, file);
         }
         let again = job.give_up.is_some();
         let give_up = *job.give_up.get_or_insert(now + ASK_FOR);
@@ -183,15 +178,16 @@ impl Watched {
                 Output::Inventory => wants_inventory = true,
                 Output::Record(own) if !self.kept.is_new(own.identity) => {}
                 Output::Record(own) => {
-                    self.note(&own.records);
                     self.held.insert(own.ticket, (own, 0, now + HOLD));
                 }
                 Output::Beside(beside) => {
-                    self.note(&beside.records);
                     let tail = [SOURCE, confidence(beside.confidence.word())];
                     journal.beside(beside.event, &owned(beside.records), &tail);
                 }
                 Output::Explain { about, subject } => {
+                    if let Subject::Bytes { mapped, .. } = subject {
+                        self.files.remove(&mapped);
+                    }
                     let job = Job::new(about, subject);
                     if self.explainers.ask(job)
                         && let About::Own(ticket) = about
@@ -231,14 +227,21 @@ impl Watched {
         self.explainers.take_lost()
     }
 
+    pub(super) fn passed_over(&self) -> PassedOver {
+        let Counters { foreign_lines, unreadable_lines, unknown_records, spared_lines } =
+            self.engine.counters();
+        PassedOver { foreign_lines, unreadable_lines, unknown_records, spared_lines }
+    }
+
     pub(super) fn violations(&self) -> u64 {
-        self.violations
+        self.engine.violations()
     }
 
     /// Every device that is there or was a moment ago.
     pub(super) fn devices(&self) -> Vec<Device> {
         let device = |device: &engine::devices::Device| {
-            let last = self.last.get(&device.number).cloned().unwrap_or_default();
+            let place =
+                device.place.as_ref().map(|place| String::from_utf8_lossy(place.as_bytes()));
             let (major, minor) = device.number;
             Device {
                 name: String::from_utf8_lossy(&escape(&device.name)).into_owned(),
@@ -246,8 +249,12 @@ impl Watched {
                 module: device.module().map_or("other", |module| module.word()).to_owned(),
                 state: device.state.word().to_owned(),
                 violations: device.violations,
-                last_violation: last.place.filter(|_| device.violations > 0),
-                last_file: last.file.filter(|_| device.violations > 0),
+                last_violation: place.map(Cow::into_owned),
+                last_file: self
+                    .files
+                    .get(&device.number)
+                    .filter(|_| device.violations > 0)
+                    .cloned(),
             }
         };
         self.engine.devices().map(device).collect()
@@ -268,37 +275,6 @@ impl Watched {
         };
         there.map(shown).collect()
     }
-
-    /// Remembers the places for whoever asks.
-    fn note(&mut self, records: &[(&'static str, record::write::Body)]) {
-        for (kind, body) in records {
-            let dev = Fields::new(body.as_bytes()).find_value(b"dev").map(|dev| dev.text());
-            let number = dev.and_then(|dev| {
-                let (major, minor) = str::from_utf8(dev).ok()?.split_once(':')?;
-                Some((major.parse().ok()?, minor.parse().ok()?))
-            });
-            if let Some(number) = number.filter(|_| *kind == "VT_PLACE") {
-                let text = String::from_utf8_lossy(body.as_bytes()).into_owned();
-                self.last.insert(number, Last { place: Some(text), file: None });
-            }
-        }
-        self.violations += u64::from(is_violation(records));
-    }
-}
-
-/// Whether the records tell of a violation, and for the first time: of one that was told already only the
-/// place is given again. Some have no place.
-fn is_violation(records: &[(&'static str, record::write::Body)]) -> bool {
-    let has = |body: &record::write::Body, key: &[u8]| {
-        Fields::new(body.as_bytes()).find_value(key).is_some()
-    };
-    records.iter().any(|(kind, body)| match *kind {
-        "DM_EVENT" => true,
-        "VT_PLACE" => records.last().is_some_and(|(_, last)| !has(last, b"told")),
-        // Of fs-verity.
-        "VT_FILE" => has(body, b"fault"),
-        _ => false,
-    })
 }
 
 const SOURCE: Field<'static> = Field { name: "VT_SRC", value: "engine" };
@@ -315,29 +291,4 @@ fn write(own: Own, journal: &mut Journal) {
     let Own { records, source, confidence: sure, .. } = own;
     let tail = [Field { name: "VT_SRC", value: source.word() }, confidence(sure.word())];
     journal.own(&owned(records), &tail);
-}
-
-#[cfg(test)]
-mod tests {
-    use record::write::Body;
-
-    use super::*;
-
-    #[test]
-    fn a_violation_counts_once_with_a_place_or_without() {
-        let body = |key: &str| Body::new().word(key, 1);
-        for (records, counts) in [
-            (vec![("VT_PLACE", body("dev")), ("VT_PLACE", body("dev"))], true),
-            // Its record came late: it was told from the log.
-            (vec![("VT_PLACE", body("dev")), ("VT_PLACE", body("told"))], false),
-            // From a status.
-            (vec![("DM_EVENT", body("module")), ("VT_DEVICE", body("dev"))], true),
-            (vec![("VT_FILE", body("fault"))], true),
-            (vec![("VT_DEVICE", body("dev"))], false),
-            (vec![("VT_FEC", body("dev"))], false),
-            (vec![("VT_GAP", body("source"))], false),
-        ] {
-            assert_eq!(is_violation(&records), counts, "{records:?}");
-        }
-    }
 }

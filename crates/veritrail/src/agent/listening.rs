@@ -374,6 +374,7 @@ impl Agent {
         (status.entries, status.lost_entries) = (entries, lost_entries);
         status.sources = self.sources.iter().map(|(_, source)| source.clone()).collect();
         status.own_events = self.own_events;
+        status.passed_over = self.devices.passed_over();
         status.violations = self.devices.violations();
         status.devices = self.devices.devices();
         status.devices.extend(self.served.iter().map(Served::device));

@@ -40,6 +40,8 @@ pub(crate) struct Status {
     pub(crate) sources: Vec<Source>,
     /// Events of our own system calls, which are not kept.
     pub(crate) own_events: u64,
+    #[serde(default)]
+    pub(crate) passed_over: PassedOver,
     pub(crate) inbox: Inbox,
     pub(crate) violations: u64,
     pub(crate) devices: Vec<Device>,
@@ -83,6 +85,19 @@ impl SourceState {
             SourceState::Ended => "ended",
         }
     }
+}
+
+/// What was heard and is nobody's violation.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct PassedOver {
+    /// Lines of the kernel log that a process wrote.
+    pub(crate) foreign_lines: u64,
+    /// Records of the kernel log of an unknown form.
+    pub(crate) unreadable_lines: u64,
+    /// Audit records about mapped devices of an unknown form, or by an unknown target.
+    pub(crate) unknown_records: u64,
+    /// Lines of the kernel log that its rate limit swallowed, where audit records tell the same.
+    pub(crate) spared_lines: u64,
 }
 
 /// The queue between sources and decisions.

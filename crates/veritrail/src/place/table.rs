@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
+use engine::devices::table::{SECTOR, Target};
 use host::block_device::Number;
-use host::dm::Target;
+use host::dm;
 
 /// What a line says of a device below.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,13 +17,11 @@ pub(super) enum Above {
     Unclear,
 }
 
-const SECTOR: u64 = 512;
-
 /// What `bytes` of the device `lower` are on the mapped device.
-pub(super) fn above(target: &Target, lower: Number, bytes: &Range<u64>) -> Above {
+pub(super) fn above(target: &dm::Target, lower: Number, bytes: &Range<u64>) -> Above {
     let Some(start) = offset_on(target, lower) else {
-        let words = target.params.split(|b| *b == b' ');
-        let named = words.into_iter().any(|word| number(word) == Some(lower));
+        let named = format!("{}:{}", lower.0, lower.1).into_bytes();
+        let named = target.params.split(|b| *b == b' ').any(|word| word == named);
         return if named { Above::Unclear } else { Above::Nothing };
     };
     let Some(mapped) = mapped(target, start) else { return Above::Unclear };
@@ -40,7 +39,7 @@ pub(super) fn above(target: &Target, lower: Number, bytes: &Range<u64>) -> Above
 
 /// The device below that holds the bytes of the mapped one, and which of its bytes; `None` where
 /// they are not on one device in one piece.
-pub(super) fn below(target: &Target, bytes: &Range<u64>) -> Option<(Number, Range<u64>)> {
+pub(super) fn below(target: &dm::Target, bytes: &Range<u64>) -> Option<(Number, Range<u64>)> {
     let base = target.start.checked_mul(SECTOR)?;
     let end = base.checked_add(target.length.checked_mul(SECTOR)?)?;
     let (first, last) = (bytes.start.max(base), bytes.end.min(end));
@@ -51,38 +50,20 @@ pub(super) fn below(target: &Target, bytes: &Range<u64>) -> Option<(Number, Rang
     Some((lower, down(first)?..down(last)?))
 }
 
-fn mapped(target: &Target, start: u64) -> Option<Range<u64>> {
+fn mapped(target: &dm::Target, start: u64) -> Option<Range<u64>> {
     let first = start.checked_mul(SECTOR)?;
     Some(first..first.checked_add(target.length.checked_mul(SECTOR)?)?)
 }
 
-fn offset_on(target: &Target, lower: Number) -> Option<u64> {
+fn offset_on(target: &dm::Target, lower: Number) -> Option<u64> {
     data(target).filter(|(number, _)| *number == lower).map(|(_, start)| start)
 }
 
 /// The device whose bytes are those of the mapped one in their order, and the sector where they
-/// begin (Documentation/admin-guide/device-mapper).
-fn data(target: &Target) -> Option<(Number, u64)> {
-    let words: Vec<&[u8]> = target.params.split(|b| *b == b' ').collect();
-    let device = |at: usize| number(words.get(at)?);
-    let sector = |at: usize| std::str::from_utf8(words.get(at)?).ok()?.parse::<u64>().ok();
-    match target.kind.as_str() {
-        // <device> <start> ...
-        "linear" | "delay" | "flakey" | "dust" => Some((device(0)?, sector(1)?)),
-        // <cipher> <key> <iv offset> <device> <start> ...
-        "crypt" => Some((device(3)?, sector(4)?)),
-        // <version> <data device> <hash device> ...
-        "verity" => Some((device(1)?, 0)),
-        "snapshot-origin" => Some((device(0)?, 0)),
-        // integrity puts its tags between; stripes, mirrors, pools and caches have maps.
-        _ => None,
-    }
-}
-
-/// `254:3`.
-fn number(word: &[u8]) -> Option<Number> {
-    let (major, minor) = std::str::from_utf8(word).ok()?.split_once(':')?;
-    Some((major.parse().ok()?, minor.parse().ok()?))
+/// begin. Integrity puts its tags between; stripes, mirrors, pools and caches have maps.
+fn data(line: &dm::Target) -> Option<(Number, u64)> {
+    let target = Target::parse(&line.kind, &line.params)?;
+    Some((target.below(), target.start_below()?))
 }
 
 #[cfg(test)]
@@ -91,8 +72,8 @@ mod tests {
 
     use super::*;
 
-    fn target(start: u64, length: u64, kind: &str, params: &str) -> Target {
-        Target { start, length, kind: kind.to_owned(), params: params.as_bytes().to_vec() }
+    fn target(start: u64, length: u64, kind: &str, params: &str) -> dm::Target {
+        dm::Target { start, length, kind: kind.to_owned(), params: params.as_bytes().to_vec() }
     }
 
     #[test]
@@ -113,7 +94,12 @@ mod tests {
         let crypt =
             target(0, 16, "crypt", &format!("aes-xts-plain64 {key} 0 7:0 32768 1 allow_discards"));
         assert_eq!(above(&crypt, (7, 0), &(at(32769)..at(32770))), Above::Bytes(at(1)..at(2)));
-        let verity = target(0, 16, "verity", "1 7:0 7:1 4096 4096 2 1 sha256 00 -");
+        let verity = target(
+            0,
+            16,
+            "verity",
+            &format!("1 7:0 7:1 4096 4096 2 1 sha256 {} -", "00".repeat(32)),
+        );
         assert_eq!(above(&verity, (7, 0), &(4096..8192)), Above::Bytes(4096..8192));
         assert_eq!(above(&verity, (7, 1), &(4096..8192)), Above::Unclear);
         let integrity = target(0, 16, "integrity", "7:0 0 32 J 0");

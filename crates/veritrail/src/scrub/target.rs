@@ -92,31 +92,23 @@ impl Tree {
     /// What a device of the kernel's dm-verity is made of.
     fn of_table(verity: &Verity) -> Result<Tree, Untaken> {
         let form = |error: ParamError| Untaken::Form(error.to_string());
-        let size = |field, bytes: u32| BlockSize::new(field, bytes.into()).map_err(form);
-        let params = Params {
-            hash_type: HashType::from_number(verity.version.into()).map_err(form)?,
-            hash: HashName::parse(&verity.algorithm).map_err(form)?,
-            data_block_size: size("data block size", verity.data_block_size)?,
-            hash_block_size: size("hash block size", verity.hash_block_size)?,
-            data_blocks: verity.data_blocks,
-            salt: Salt::parse(&verity.salt).map_err(form)?,
-        };
+        let table = &verity.table;
+        let params = table.params().map_err(form)?;
         let outside = || Untaken::Form("its table points behind every device".into());
-        let offset = params.hash_block_size.offset(verity.hash_start).ok_or_else(outside)?;
-        let area = HashArea { offset, superblock: false };
+        let area = table.hash_area().ok_or_else(outside)?;
         let layout = Layout::new(&params, area).map_err(form)?;
-        let root = Digest::parse(&verity.root_hash).map_err(form)?;
-        let fec = match verity.fec {
-            Some(fec) => {
+        let root = table.root_hash.clone();
+        let fec = match verity.fec_device.zip(table.fec.as_ref()) {
+            Some((device, fec)) => {
                 let unit = params.data_block_size;
                 // Data first, then the tree from its first block on.
-                let tree = fec.blocks.checked_sub(verity.data_blocks).ok_or_else(outside)?;
-                let end = verity.hash_start.checked_add(tree).and_then(|end| unit.offset(end));
+                let tree = fec.blocks.checked_sub(table.data_blocks).ok_or_else(outside)?;
+                let end = table.hash_start.checked_add(tree).and_then(|end| unit.offset(end));
                 let start = unit.offset(fec.start).ok_or_else(outside)?;
                 let covered = end.ok_or_else(outside)?;
-                let area = Area::new(&layout, fec.roots.into(), start, covered)
+                let area = Area::new(&layout, fec.roots, start, covered)
                     .map_err(|error| Untaken::Form(error.to_string()))?;
-                Some((open_number(fec.device)?, area))
+                Some((open_number(device)?, area))
             }
             None => None,
         };

@@ -138,6 +138,12 @@ fn print(status: &Status, out: &mut dyn Write) -> Result<(), Failure> {
         inbox.high_water, inbox.capacity, inbox.lost_integrity, inbox.lost_keyed, inbox.lost_rest
     )?;
     writeln!(out, "own:        {} events of our own calls were not kept", status.own_events)?;
+    let over = &status.passed_over;
+    writeln!(
+        out,
+        "ignored:    {} log lines by processes, {} unreadable ones, {} unknown records",
+        over.foreign_lines, over.unreadable_lines, over.unknown_records
+    )?;
     writeln!(out, "violations: {}", status.violations)?;
     for device in &status.devices {
         let Device { name, device, module, state, violations, last_violation, last_file } = device;

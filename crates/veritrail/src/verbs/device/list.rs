@@ -158,7 +158,7 @@ impl<'a> Row<'a> {
         let Mapped { info, table, status } = mapped;
         let targets = || table.iter().filter_map(|t| Target::parse(&t.kind, &t.params));
         let (module, mode) = targets().find_map(|target| match target {
-            Target::Verity(verity) => Some(("verity", verity.on_corruption.word())),
+            Target::Verity(verity) => Some(("verity", verity.table.on_corruption.word())),
             Target::Integrity(integrity) if integrity.internal_hash => {
                 Some(("integrity", integrity_mode(integrity.mode)))
             }
