@@ -94,6 +94,26 @@ device_number() {
     echo "$((16#$1)):$((16#$2))"
 }
 
+# The root hash of v-sha256.hash over vdata-64x4k.img.
+ROOT=a8f55e2d0f00c51dbe2c909296784c81633d184829b19980e2bd1d4270963f15
+
+# taken_down OPTION: in the first phase data block 10 of a device opened so is read, which takes the
+# kernel down; in the second its last words are there.
+taken_down() {
+    if [ "$PHASE" = 1 ]; then
+        expect "an empty store" "" "$(ls /sys/fs/pstore)"
+        cp "$GOLDEN/vdata-64x4k.img" data
+        cp "$GOLDEN/v-sha256.hash" hash
+        corrupt data 40977
+        veritysetup open "$1" "$(loop data -r)" v "$(loop hash -r)" "$ROOT"
+        going_down
+        direct /dev/mapper/v 40960 4096
+        fail "the kernel did not go down"
+    fi
+    cp /sys/fs/pstore/* "$ARTEFACTS"
+    check "the last words" grep -h 'data block 10 is corrupted' /sys/fs/pstore/*
+}
+
 # going_down: what follows may end the guest; the next phase finds $PHASE one higher.
 going_down() {
     echo "@@ going down"
@@ -148,4 +168,48 @@ noise() {
 where() {
     head -c 12 "$1" >where.head
     LC_ALL=C grep -obUaF -m 1 -f where.head "$2" | head -n 1 | cut -d: -f1
+}
+
+# integrity_damaged SECTOR...: a dm-integrity device, still to be opened (integritysetup open "$LOWER" i),
+# written all over and then damaged, on the loop device $LOWER of the file `file`.
+integrity_damaged() {
+    local at sector
+    truncate -s 4M file
+    LOWER=$(loop file)
+    integritysetup format -q --no-wipe --interleave-sectors 128 "$LOWER"
+    integritysetup open "$LOWER" i
+    noise 0b "$(($(blockdev --getsz /dev/mapper/i) * 512))" |
+        dd of=/dev/mapper/i bs=4096 iflag=fullblock oflag=direct status=none
+    integritysetup close i
+    # Where the data begin in the file tells what lies there.
+    noise 0b 4096 >pattern
+    at=$(where pattern file)
+    for sector; do
+        corrupt file $((at + sector * 512 + 17))
+    done
+}
+
+# aead: a dm-crypt device with tags, still to be opened (cryptsetup open --key-file phrase "$LOWER" NAME),
+# on the loop device $LOWER of the file luks.
+aead() {
+    truncate -s 8M luks
+    LOWER=$(loop luks)
+    printf 'a phrase' >phrase
+    cryptsetup luksFormat -q --type luks2 --key-file phrase --pbkdf pbkdf2 --pbkdf-force-iterations 1000 \
+        --cipher aes-gcm-random --key-size 256 --integrity aead --sector-size 4096 \
+        --luks2-metadata-size 16k --luks2-keyslots-size 128k --integrity-no-wipe "$LOWER"
+}
+
+# aead_damaged [BYTES]: writes so much of it (all), and damages its block 2: the sectors 16 to 23.
+aead_damaged() {
+    cryptsetup open --key-file phrase "$LOWER" c
+    noise 0b "${1:-$(($(blockdev --getsz /dev/mapper/c) * 512))}" |
+        dd of=/dev/mapper/c bs=4096 iflag=fullblock oflag=direct status=none
+    cryptsetup close c
+    cp luks before
+    cryptsetup open --key-file phrase "$LOWER" c
+    head -c 4096 /dev/zero | dd of=/dev/mapper/c bs=4096 seek=2 oflag=direct status=none
+    cryptsetup close c
+    # The block that this wrote, and not its tag nor the journal, is at the last place that differs.
+    corrupt luks $(($({ cmp -l before luks || true; } | tail -n 1 | awk '{print $1 - 1}') / 4096 * 4096 + 17))
 }

@@ -2,7 +2,6 @@
 # failure told once whoever tells it (on 6.1 dm-verity has no audit records), and dm-crypt.
 #@ modules: dm-integrity dm-crypt
 #@ limit: 240
-root=a8f55e2d0f00c51dbe2c909296784c81633d184829b19980e2bd1d4270963f15
 agent
 # device NAME DAMAGE [OPTION...]: a golden image with 8 bytes of data or hash damaged.
 device() {
@@ -12,7 +11,7 @@ device() {
     cp "$GOLDEN/v-sha256.hash" "hash.$name"
     corrupt "${damage%:*}.$name" "${damage#*:}"
     DATA=$(loop "data.$name" -r)
-    veritysetup open "$DATA" "$name" "$(loop "hash.$name" -r)" "$root" "$@"
+    veritysetup open "$DATA" "$name" "$(loop "hash.$name" -r)" "$ROOT" "$@"
     DATA=$(device_number "$DATA")
 }
 # events WORD: how often it is told of the data device.
@@ -46,13 +45,8 @@ expect "by the device event" 1 "$(veritrail search --trail trail --raw | tr '\03
 veritysetup close lax
 
 # dm-crypt over dm-integrity.
-truncate -s 8M luks
-lower=$(loop luks)
-printf 'a phrase' >phrase
-cryptsetup luksFormat -q --type luks2 --key-file phrase --pbkdf pbkdf2 --pbkdf-force-iterations 1000 \
-    --cipher aes-gcm-random --key-size 256 --integrity aead --sector-size 4096 \
-    --luks2-metadata-size 16k --luks2-keyslots-size 128k --integrity-no-wipe "$lower"
-cryptsetup open --key-file phrase "$lower" c
+aead
+cryptsetup open --key-file phrase "$LOWER" c
 # Nothing was ever written there: no tag is right.
 refuse "sector 16" direct /dev/mapper/c 8192 4096
 told 10 type=DM_EVENT module=crypt op=integrity-aead sector=16

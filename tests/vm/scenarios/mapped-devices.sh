@@ -1,6 +1,5 @@
 #@ limit: 240
 # The life of a device of the backend `kernel`.
-root=a8f55e2d0f00c51dbe2c909296784c81633d184829b19980e2bd1d4270963f15
 feed=2453c8dd3cd6a45a9516eccb147fa3028cb4e18ec21790192757032091b33dd2
 cp "$GOLDEN/vdata-64x4k.img" data
 cp "$GOLDEN/v-sha256.hash" hash
@@ -8,13 +7,13 @@ open() { veritrail verity open data "$@" --backend kernel; }
 loops() { losetup -nO BACK-FILE | sort | xargs; }
 
 # Files get loop devices, which go away with the device; auto takes the kernel where there is one.
-expect "the path" /dev/mapper/v "$(veritrail verity open data v hash $root)"
+expect "the path" /dev/mapper/v "$(veritrail verity open data v hash $ROOT)"
 check "the backend is told" grep -q '^  backend:     kernel$' <(veritrail verity status v)
 check "so it is as JSON" grep -q '"backend":"kernel".*"device":"25[0-9]:0".*"open_count":0' <(veritrail verity status v --json)
 check "veritysetup takes it for one of its own" grep -q "^/dev/mapper/v is active" <(veritysetup status v)
 expect "a loop for each file" "$PWD/data $PWD/hash" "$(loops)"
 check "the data is the image's" cmp /dev/mapper/v data
-refuse "the name is taken" open v hash $root 2>said
+refuse "the name is taken" open v hash $ROOT 2>said
 check "says so" grep -q "Device v already exists" said
 check "all of them" grep -q "^/dev/mapper/v is active" <(veritrail verity status)
 
@@ -43,7 +42,7 @@ check "says so" grep -q "Device v is not active" said
 
 # Names.
 for name in a@b:c=d#e+f_-. "$(printf 'x%.0s' $(seq 127))"; do
-    check "open $name" open "$name" hash $root >/dev/null
+    check "open $name" open "$name" hash $ROOT >/dev/null
     check "veritysetup closes $name" veritysetup close "$name"
 done
 dmsetup create 'a b' --table "0 8 zero"
@@ -52,9 +51,9 @@ check "says so" grep -q "not a dm-verity device" said
 check "it is there still" dmsetup info 'a b' >/dev/null
 dmsetup remove 'a b'
 data=$(loop data -r) hash=$(loop hash -r)
-dmsetup create 'c d' --readonly --table "0 512 verity 1 $data $hash 4096 4096 64 1 sha256 $root $(printf %02x $(seq 0 31)) 1 from_nowhere" 2>/dev/null &&
+dmsetup create 'c d' --readonly --table "0 512 verity 1 $data $hash 4096 4096 64 1 sha256 $ROOT $(printf %02x $(seq 0 31)) 1 from_nowhere" 2>/dev/null &&
     fail "an unknown option was taken"
-dmsetup create 'c d' --readonly --table "0 512 verity 1 $data $hash 4096 4096 64 1 sha256 $root $(printf %02x $(seq 0 31))"
+dmsetup create 'c d' --readonly --table "0 512 verity 1 $data $hash 4096 4096 64 1 sha256 $ROOT $(printf %02x $(seq 0 31))"
 check "a mangled name" grep -q 'mapper/c.x20d is active' <(veritrail verity status 'c d')
 check "is closed" veritrail verity close 'c d'
 losetup -d "$data" "$hash"
@@ -69,25 +68,25 @@ refused() {
     wait_for 5 no_loops
 }
 mark
-refused 5 'refuses v: Invalid root digest' open v hash "${root:2}"
+refused 5 'refuses v: Invalid root digest' open v hash "${ROOT:2}"
 [ "$KERNEL" = 6.1 ] || expect "its record" "error_msg='Invalid root digest' res=0" \
     "$(records 1338 | grep op=ctr | tail -1 | grep -o "error_msg=.*")"
 head -c 4096 hash >short
-refused 5 'refuses v:.* too small' open v short $root
+refused 5 'refuses v:.* too small' open v short $ROOT
 head -c 131072 data >half
-refused 5 'refuses v:.* too small' veritrail verity open half v hash $root --backend kernel
-refused 1 'refuses v: Root hash verification failed' open v hash $root --root-hash-signature "$GOLDEN/v-sha256.p7s"
+refused 5 'refuses v:.* too small' veritrail verity open half v hash $ROOT --backend kernel
+refused 1 'refuses v: Root hash verification failed' open v hash $ROOT --root-hash-signature "$GOLDEN/v-sha256.p7s"
 check "with what to do" grep -q "hint: .*keyring" said
 check "the kernel lacks the key" grep -qi "required key not available" said
-refused 1 'Root hash verification failed' open v hash $root --require-signature
-refused 2 'is for --backend user' open v hash $root --trail trail
+refused 1 'Root hash verification failed' open v hash $ROOT --require-signature
+refused 2 'is for --backend user' open v hash $ROOT --trail trail
 
 # With a keyring of ours the signature is judged here, and not by the kernel.
 mkdir -m 755 keyring
 cp "$GOLDEN/v-sha256.p7s.cert.pem" keyring/
-open v hash $root --root-hash-signature "$GOLDEN/v-sha256.p7s" --keyring keyring --at 2026-12-01T00:00:00Z >/dev/null
+open v hash $ROOT --root-hash-signature "$GOLDEN/v-sha256.p7s" --keyring keyring --at 2026-12-01T00:00:00Z >/dev/null
 veritrail verity close v
-refused 1 'Root hash verification failed' open v hash "${root/a8/a9}" --root-hash-signature "$GOLDEN/v-sha256.p7s" --keyring keyring --at 2026-12-01T00:00:00Z
+refused 1 'Root hash verification failed' open v hash "${ROOT/a8/a9}" --root-hash-signature "$GOLDEN/v-sha256.p7s" --keyring keyring --at 2026-12-01T00:00:00Z
 
 # A wrong root hash opens, as with veritysetup, and the first read fails.
 open v hash 07d905d8fcaa7ebade256623ee5f6499600e94d5a7ed241d77172fc156edadb3 >/dev/null

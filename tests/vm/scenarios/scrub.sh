@@ -1,7 +1,6 @@
 # Checks of the kernel's own devices, by name and by mount point, and the list of them.
 #@ modules: dm-integrity dm-crypt
 #@ limit: 240
-noise() { head -c "$1" /dev/zero | openssl enc -aes-128-ctr -K 0000000000000000000000000000000b -iv 0; }
 scrub() {
     STATUS=0
     veritrail scrub --wait --rate max --trail trail --state-dir st "$@" >said 2>errors || STATUS=$?
@@ -49,18 +48,8 @@ scrub /dev/mapper/v
 expect "by its path" 1 "$STATUS"
 
 # dm-integrity.
-truncate -s 4M file
-lower=$(loop file)
-integritysetup format -q --interleave-sectors 128 "$lower"
-integritysetup open "$lower" i
-bytes=$(($(blockdev --getsz /dev/mapper/i) * 512))
-noise "$bytes" | dd of=/dev/mapper/i bs=4096 iflag=fullblock oflag=direct status=none
-integritysetup close i
-noise 4096 >pattern
-at=$(LC_ALL=C grep -obUaF -m 1 "$(head -c 12 pattern)" file | cut -d: -f1)
-corrupt file $((at + 8 * 512 + 17))
-corrupt file $((at + 11 * 512 + 17))
-integritysetup open "$lower" i
+integrity_damaged 8 11
+integritysetup open "$LOWER" i
 scrub i
 expect "a violation" 1 "$STATUS"
 expect "what is bad" "blocks: 2 bad" "$(sed 's/.*; //' said)"
@@ -71,22 +60,9 @@ expect "its records" "$wanted" "$(events)"
 [ "$KERNEL" = 6.1 ] || check "the kernel's own, too" grep -q "dev=$dev sector=11" <(records)
 
 # dm-crypt above it.
-truncate -s 8M luks
-lower=$(loop luks)
-printf 'a phrase' >phrase
-cryptsetup luksFormat -q --type luks2 --key-file phrase --pbkdf pbkdf2 --pbkdf-force-iterations 1000 \
-    --cipher aes-gcm-random --key-size 256 --integrity aead --sector-size 4096 \
-    --luks2-metadata-size 16k --luks2-keyslots-size 128k --integrity-no-wipe "$lower"
-cryptsetup open --key-file phrase "$lower" c
-noise "$(($(blockdev --getsz /dev/mapper/c) * 512))" | dd of=/dev/mapper/c bs=4096 iflag=fullblock oflag=direct status=none
-cryptsetup close c
-cp luks before
-cryptsetup open --key-file phrase "$lower" c
-head -c 4096 /dev/zero | dd of=/dev/mapper/c bs=4096 seek=2 oflag=direct status=none
-cryptsetup close c
-at=$({ cmp -l before luks || true; } | tail -n 1 | awk '{print $1 - 1}')
-corrupt luks $((at / 4096 * 4096 + 17))
-cryptsetup open --key-file phrase "$lower" c
+aead
+aead_damaged
+cryptsetup open --key-file phrase "$LOWER" c
 scrub c
 expect "a violation" 1 "$STATUS"
 expect "what is bad" "blocks: 1 bad" "$(sed 's/.*; //' said)"
@@ -107,13 +83,13 @@ check "it went on" grep -q 'goes on from' errors
 # A device of the name is another one now: what was known of the old one is not told of it.
 cryptsetup close c
 dmsetup remove i
-dmsetup create linear --table "0 8 linear $lower 0"
+dmsetup create linear --table "0 8 linear $LOWER 0"
 STATUS=0
 veritrail scrub --wait linear --state-dir st 2>said || STATUS=$?
 expect "nothing verifies it" 5 "$STATUS"
 check "says so" grep -q "verifies nothing of its own" said
 dmsetup remove linear
-cryptsetup open --key-file phrase "$lower" c
+cryptsetup open --key-file phrase "$LOWER" c
 head -c 4096 /dev/zero | dd of=/dev/mapper/c bs=4096 seek=2 oflag=direct status=none
 scrub c
 expect "written anew it is good" 0 "$STATUS"

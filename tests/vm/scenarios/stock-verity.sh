@@ -1,12 +1,11 @@
 # The kernel's records of a corrupted block of dm-verity, with stock tools alone.
-root=a8f55e2d0f00c51dbe2c909296784c81633d184829b19980e2bd1d4270963f15
 cp "$GOLDEN/vdata-64x4k.img" data
 cp "$GOLDEN/v-sha256.hash" hash
 corrupt data 40977
 data=$(loop data -r)
 hash=$(loop hash -r)
 mark
-veritysetup open "$data" v "$hash" "$root"
+veritysetup open "$data" v "$hash" "$ROOT"
 status() { dmsetup status v | awk '{print $4}'; }
 expect "a fresh device" V "$(status)"
 check "the first block is good" direct /dev/mapper/v 0 4096
