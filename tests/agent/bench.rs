@@ -2,78 +2,30 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader};
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use host::audit::{Control, Status};
-use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::auditing::Auditing;
+
 /// No agent lives longer, in seconds.
 const LIFE: &str = "100";
 
-/// No test waits longer, for others or for anything of its own.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Auditing switched on, alone on the machine, and all put back behind it.
-pub(crate) struct Auditing {
-    _lock: File,
-    pub(crate) control: Control,
-    before: Status,
-}
+/// No test waits longer for anything of its own.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Auditing {
-    /// None, and a line about it, where this machine has no audit for us.
-    pub(crate) fn begin(test: &str) -> Option<Auditing> {
-        let skip = |reason: &dyn std::fmt::Display| eprintln!("SKIPPED: {test}: {reason}");
-        if !rustix::process::geteuid().is_root() {
-            skip(&"needs root");
-            return None;
-        }
-        // All tests of all crates take it which change the state of audit.
-        let path = std::env::temp_dir().join("veritrail-audit-test.lock");
-        let lock = File::options().create(true).append(true).open(path).unwrap();
-        soon("the lock of audit", || {
-            flock(lock.as_fd(), FlockOperation::NonBlockingLockExclusive).is_ok()
-        });
-        let opened = Control::open().and_then(|mut control| Ok((control.status()?, control)));
-        let (before, mut control) = match opened {
-            Ok(opened) => opened,
-            Err(error) => {
-                skip(&error);
-                return None;
-            }
-        };
-        if before.pid != 0 || before.is_locked() || !control.rules().unwrap().is_empty() {
-            skip(&format!("audit is somebody else's here: {before:?}"));
-            return None;
-        }
-        control.set_backlog_limit(8192).unwrap();
-        control.set_enabled(true).unwrap();
-        Some(Auditing { _lock: lock, control, before })
-    }
-
     /// Sends messages `WORD n=0`, `WORD n=1` ... as TRUSTED_APP.
     pub(crate) fn send(&mut self, word: &str, messages: usize) {
         for n in 0..messages {
             self.control.send_user(1121, format!("{word} n={n}").as_bytes()).unwrap();
         }
-    }
-}
-
-impl Drop for Auditing {
-    fn drop(&mut self) {
-        for rule in self.control.rules().unwrap_or_default() {
-            let _ = self.control.delete_rule(&rule);
-        }
-        let _ = self.control.set_enabled(self.before.is_on());
-        let _ = self.control.set_backlog_limit(self.before.backlog_limit);
     }
 }
 

@@ -4,7 +4,8 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::chown;
 
-use crate::bench::{Auditing, Bench, soon};
+use crate::auditing::Auditing;
+use crate::bench::{Bench, soon};
 
 #[test]
 fn without_rights_it_works_with_what_is_left() {

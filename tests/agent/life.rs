@@ -6,7 +6,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use rustix::io::Errno;
 use rustix::process::Signal;
 
-use crate::bench::{Auditing, Bench, has_fuse, soon};
+use crate::auditing::Auditing;
+use crate::bench::{Bench, has_fuse, soon};
 
 #[test]
 fn it_makes_its_directories_says_ready_and_leaves_nothing_mounted() {

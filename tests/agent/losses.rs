@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::bench::{Auditing, Bench, number, soon};
+use crate::auditing::Auditing;
+use crate::bench::{Bench, number, soon};
 
 /// The numbers of the messages that are stored.
 fn stored(bench: &Bench, word: &str) -> BTreeSet<u64> {

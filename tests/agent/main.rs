@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../../crates/host/tests/audit/auditing.rs"]
+mod auditing;
 mod bench;
 mod lacking;
 mod life;
