@@ -10,5 +10,6 @@ mod pages;
 mod search;
 mod serve;
 mod signature;
+mod specification;
 mod trail;
 mod verity;
