@@ -349,7 +349,6 @@ pub fn device_mapper(bytes: &[u8]) {
     assert!(targets.len() <= bytes.len() / 40);
     assert!(targets.iter().all(|target| !target.params.contains(&0)));
     assert!(answer::versions(bytes).unwrap_or_default().len() <= bytes.len() / 16);
-    assert!(answer::dependencies(bytes).unwrap_or_default().len() <= bytes.len() / 8);
 }
 
 /// An audit rule in auditctl's words or as the kernel lists it: what is one, is the same one in the

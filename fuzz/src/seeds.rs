@@ -150,15 +150,13 @@ fn device_mapper_answers() -> Vec<Vec<u8>> {
         target(48, b"verity\0\0\0\0\0\0\0\0\0\0", b"V\0\0\0\0\0\0\0"),
         target(96, b"integrity\0\0\0\0\0\0\0", b"0 512 -\0"),
     ];
-    // struct dm_target_versions, and struct dm_target_deps.
+    // struct dm_target_versions.
     let versions =
         [&28_u32.to_le_bytes()[..], &[1, 0, 0, 0, 10, 0, 0, 0, 0, 0, 0, 0], b"verity\0\0"];
-    let dependencies = [2_u64.to_le_bytes(), 0x700_u64.to_le_bytes(), 0x701_u64.to_le_bytes()];
     vec![
         answer(0, &list.concat()),
         answer(2, &status.concat()),
         answer(0, &[&versions.concat()[..], &[0; 24]].concat()),
-        answer(0, &dependencies.concat()),
     ]
 }
 

@@ -30,7 +30,6 @@ impl Flags {
     const DELALLOC: u32 = 0x4;
     const ENCODED: u32 = 0x8;
     const DATA_ENCRYPTED: u32 = 0x80;
-    const DATA_INLINE: u32 = 0x200;
 
     /// Whether the extent has a place on the device at all: not while it is only in memory.
     #[must_use]
@@ -43,12 +42,6 @@ impl Flags {
     #[must_use]
     pub fn is_compressed(self) -> bool {
         self.0 & (Self::ENCODED | Self::DATA_ENCRYPTED) == Self::ENCODED
-    }
-
-    /// Whether the data stands in the middle of metadata.
-    #[must_use]
-    pub fn is_inline(self) -> bool {
-        self.0 & Self::DATA_INLINE != 0
     }
 }
 
@@ -194,9 +187,9 @@ mod tests {
             assert_eq!(position, Position { next: 8192, is_last: false });
         }
         // One that overlaps what was there is new for a part; the end is what counts.
-        let last = position.take(&raw(4096, 1 << 20, 8192, Flags::LAST | 0x208)).unwrap();
+        let last = position.take(&raw(4096, 1 << 20, 8192, Flags::LAST | 0x8)).unwrap();
         assert_eq!(position, Position { next: 12288, is_last: true });
-        assert!(last.flags.is_placed() && last.flags.is_compressed() && last.flags.is_inline());
+        assert!(last.flags.is_placed() && last.flags.is_compressed());
         assert!(!Flags(0x88).is_compressed());
         assert!(!Flags(0x4).is_placed() && !Flags(0x2).is_placed());
     }

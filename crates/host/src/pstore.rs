@@ -4,15 +4,12 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
-use std::time::SystemTime;
 
 /// A file in it. It is read and never removed: systemd-pstore, or the operator, does that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
     /// `dmesg-efi-…`, `console-ramoops-0`; those that end in `.enc.z` could not be decompressed.
     pub name: OsString,
-    /// When it was written, as far as the store knows.
-    pub modified: Option<SystemTime>,
     /// What is in it, [`MOST_BYTES`] at most.
     pub bytes: Vec<u8>,
     /// Whether there is more.
@@ -48,13 +45,12 @@ fn read_from(store: &Path) -> io::Result<Vec<Kept>> {
 
 fn kept(path: &Path, name: OsString) -> io::Result<Kept> {
     let file = File::open(path)?;
-    let modified = file.metadata().and_then(|found| found.modified()).ok();
     let mut bytes = Vec::new();
     file.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
     let most = usize::try_from(MOST_BYTES).unwrap_or(usize::MAX);
     let is_cut = bytes.len() > most;
     bytes.truncate(most);
-    Ok(Kept { name, modified, bytes, is_cut })
+    Ok(Kept { name, bytes, is_cut })
 }
 
 #[cfg(test)]
@@ -74,7 +70,7 @@ mod tests {
             assert_eq!(names, ["dmesg-efi-1", "dmesg-efi-2", "long"]);
             assert_eq!(kept[0].bytes, b"\xff\0");
             assert_eq!((kept[2].bytes.len(), kept[2].is_cut), (1 << 20, true));
-            assert!(!kept[0].is_cut && kept[1].modified.is_some());
+            assert!(!kept[0].is_cut);
         }
         assert_eq!(read_from(&store.path().join("none")).unwrap(), []);
     }

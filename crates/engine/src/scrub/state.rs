@@ -145,8 +145,7 @@ pub struct Live {
 
 impl Identity {
     /// Whether both can be one device. Over a restart of the machine numbers tell nothing.
-    #[must_use]
-    pub fn can_be(&self, other: &Identity) -> bool {
+    fn can_be(&self, other: &Identity) -> bool {
         let same_life = match (&self.live, &other.live) {
             (Some(mine), Some(theirs)) => mine.boot != theirs.boot || mine == theirs,
             (None, None) => true,
@@ -269,14 +268,12 @@ impl Counts {
     }
 
     /// Blocks of both kinds that the disk did not give.
-    #[must_use]
-    pub fn not_read(&self) -> u64 {
+    fn not_read(&self) -> u64 {
         self.unreadable.saturating_add(self.unreadable_hash)
     }
 
     /// Blocks of both kinds that are not what was promised, with right bytes at hand.
-    #[must_use]
-    pub fn with_right_bytes(&self) -> u64 {
+    fn with_right_bytes(&self) -> u64 {
         self.correctable.saturating_add(self.correctable_hash)
     }
 

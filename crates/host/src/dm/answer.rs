@@ -17,8 +17,6 @@ pub(super) mod flag {
     pub(in crate::dm) const READ_ONLY: u32 = 1 << 0;
     pub(in crate::dm) const SUSPENDED: u32 = 1 << 1;
     pub(in crate::dm) const STATUS_TABLE: u32 = 1 << 4;
-    pub(in crate::dm) const ACTIVE_PRESENT: u32 = 1 << 5;
-    pub(in crate::dm) const INACTIVE_PRESENT: u32 = 1 << 6;
     pub(in crate::dm) const BUFFER_FULL: u32 = 1 << 8;
     pub(in crate::dm) const NO_FLUSH: u32 = 1 << 11;
     pub(in crate::dm) const SECURE_DATA: u32 = 1 << 15;
@@ -59,11 +57,8 @@ pub fn info(answer: &[u8]) -> Result<Info, Malformed> {
         name: text(&header.name)?.to_vec(),
         uuid: text(&header.uuid)?.to_vec(),
         open_count: header.open_count,
-        events: header.event_nr,
         read_only: has(flag::READ_ONLY),
         suspended: has(flag::SUSPENDED),
-        has_table: has(flag::ACTIVE_PRESENT),
-        has_inactive_table: has(flag::INACTIVE_PRESENT),
         deferred_remove: has(flag::DEFERRED_REMOVE),
     })
 }
@@ -161,29 +156,6 @@ pub fn versions(answer: &[u8]) -> Result<Vec<TargetVersion>, Malformed> {
         }
     }
     Ok(versions)
-}
-
-/// The devices that a device's table names.
-///
-/// ```text
-/// struct dm_target_deps: count u32 | padding u32 | dev u64[count]
-/// ```
-///
-/// # Errors
-/// [`Malformed`].
-pub fn dependencies(answer: &[u8]) -> Result<Vec<(u32, u32)>, Malformed> {
-    let (_, data) = split(answer)?;
-    let Some((count, behind)) = number::<u32>(data) else { return Ok(Vec::new()) };
-    let devices = behind.get(4..).unwrap_or_default().chunks_exact(8);
-    if usize::try_from(count).map_or(true, |count| count > devices.len()) {
-        return Err(Malformed("a device is cut"));
-    }
-    let devices = devices.zip(0..count).map(|(bytes, _)| {
-        number::<u64>(bytes)
-            .and_then(|(dev, _)| unpack(dev))
-            .ok_or(Malformed("a device number of more than 32 bits"))
-    });
-    devices.collect()
 }
 
 /// What is `next` bytes further on; none where that is 0. It has to be behind what was read.
@@ -310,7 +282,7 @@ mod tests {
                     },
                     &data,
                 );
-                let _ = (info(&bytes), list(&bytes), targets(&bytes), versions(&bytes), dependencies(&bytes));
+                let _ = (info(&bytes), list(&bytes), targets(&bytes), versions(&bytes));
             }
         }
     }
@@ -323,7 +295,7 @@ mod tests {
                 header.name[..2].copy_from_slice(b"a\xff");
                 header.uuid[..3].copy_from_slice(b"u-1");
                 header.open_count = 2;
-                header.flags = flag::READ_ONLY | flag::ACTIVE_PRESENT;
+                header.flags = flag::READ_ONLY;
                 // Where nothing follows.
                 header.data_size = 305;
             },
@@ -332,18 +304,10 @@ mod tests {
         let info = info(&bytes).unwrap();
         assert_eq!((info.device, info.open_count), ((254, 1), 2));
         assert_eq!((&info.name[..], &info.uuid[..]), (&b"a\xff"[..], &b"u-1"[..]));
-        assert!(info.read_only && info.has_table && !info.suspended && !info.deferred_remove);
+        assert!(info.read_only && !info.suspended && !info.deferred_remove);
         assert_eq!(targets(&bytes), Ok(Vec::new()));
         let nothing_listed = answer(|_| (), &[0; 16]);
         assert_eq!(list(&nothing_listed), Ok(Vec::new()));
-    }
-
-    #[test]
-    fn the_devices_below() {
-        let data = [2_u32.as_bytes(), &[0; 4], 0x700_u64.as_bytes(), 0x701_u64.as_bytes()];
-        assert_eq!(dependencies(&answer(|_| (), &data.concat())), Ok(vec![(7, 0), (7, 1)]));
-        let data = [3_u32.as_bytes(), &[0; 4], 0x700_u64.as_bytes(), 0x701_u64.as_bytes()];
-        assert!(dependencies(&answer(|_| (), &data.concat())).is_err());
     }
 
     #[test]

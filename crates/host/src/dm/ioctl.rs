@@ -67,7 +67,6 @@ pub(super) enum Command {
     Suspend = 6,
     Status = 7,
     Load = 9,
-    Dependencies = 11,
     TableStatus = 12,
     ListVersions = 13,
     Message = 14,

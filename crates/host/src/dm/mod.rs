@@ -46,16 +46,10 @@ pub struct Info {
     pub uuid: Vec<u8>,
     /// How often it is open.
     pub open_count: u32,
-    /// How many events its targets have told of.
-    pub events: u32,
     /// Whether it can only be read.
     pub read_only: bool,
     /// Whether its requests wait.
     pub suspended: bool,
-    /// Whether it has a table, by which it works.
-    pub has_table: bool,
-    /// Whether it has one that a resume would make the table.
-    pub has_inactive_table: bool,
     /// Whether it is removed when its last user has gone.
     pub deferred_remove: bool,
 }
@@ -215,15 +209,6 @@ impl Control {
         };
         let info = answer::info(&answer).map_err(malformed)?;
         Ok(Some((info, answer::targets(&answer).map_err(malformed)?)))
-    }
-
-    /// The devices that the table of a device names; none if there is no such device.
-    ///
-    /// # Errors
-    /// What the kernel answered.
-    pub fn dependencies(&self, device: Number) -> io::Result<Option<Vec<Number>>> {
-        let answer = existing(self.ask(Command::Dependencies, Question::about(device)))?;
-        answer.map(|answer| answer::dependencies(&answer).map_err(malformed)).transpose()
     }
 
     /// The kinds of targets that the kernel has at the moment; modules bring more.
