@@ -293,3 +293,11 @@ fn without_time_the_answer_is_a_part() {
     let reason = hit["uses"][0]["reason"].as_str().unwrap();
     assert!(reason.ends_with("its files are still being listed"), "{report}");
 }
+
+/// A time that no clock reaches is refused, and not counted with.
+#[test]
+fn no_patience_is_longer_than_a_day() {
+    let forever = u64::MAX.to_string();
+    let output = veritrail(&["device", "explain", "/dev/null", "0", "--patience", &forever]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}

@@ -113,7 +113,7 @@ impl Names<'_> {
         // What the last sector had, and which of the uses goes on.
         let mut last: Vec<(Option<Owner>, usize)> = Vec::new();
         while at < piece.end {
-            let here = logical + (at - piece.start);
+            let here = logical.saturating_add(at - piece.start);
             let next = (at - here % SECTOR).saturating_add(SECTOR).min(piece.end);
             if Instant::now() >= deadline {
                 let reason = "it took too long".to_owned();

@@ -47,7 +47,7 @@ pub(crate) struct ExplainArgs {
     #[arg(long, value_name = "BYTES", default_value_t = 4096, requires = "block", value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
     unit: u64,
     /// Look for files no longer than that
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(..=86_400))]
     patience: u64,
     /// Print one JSON object
     #[arg(long)]
