@@ -143,13 +143,12 @@ impl Records {
         layout: &Layout,
         block: DataBlock,
     ) -> Result<(), Failure> {
-        let file = self.file(finding);
         let place = self.place_body(finding.place(layout));
         let place = match finding.fault {
             Fault::Unreadable { errno } => place.word("errno", errno),
             _ => place,
         };
-        let place = place.untrusted("file", file.as_os_str().as_bytes());
+        let place = self.in_file(place, finding);
         let event = finding.violation(self.named.violated.clone(), block);
         self.at_place(event, Line("VT_PLACE", place))
     }
@@ -161,13 +160,9 @@ impl Records {
         layout: &Layout,
         errors: u64,
     ) -> Result<(), Failure> {
-        let file = self.file(finding);
-        let body = self
-            .place_body(finding.place(layout))
-            .word("errors", errors)
-            .word("result", "repairable")
-            .untrusted("file", file.as_os_str().as_bytes());
-        self.at_place(None, Line("VT_FEC", body))
+        let body = self.place_body(finding.place(layout));
+        let body = body.word("errors", errors).word("result", "repairable");
+        self.at_place(None, Line("VT_FEC", self.in_file(body, finding)))
     }
 
     /// Neighbours that a driver did not give; with `op` because they are not what was written.
@@ -222,11 +217,12 @@ impl Records {
         self.event(&lines)
     }
 
-    fn file(&self, finding: &Finding) -> PathBuf {
-        match &finding.blocks {
-            Blocks::Data(_) => self.named.data.clone(),
-            Blocks::Hash { .. } => self.named.hash.clone(),
-        }
+    fn in_file(&self, body: Body, finding: &Finding) -> Body {
+        let file = match &finding.blocks {
+            Blocks::Data(_) => &self.named.data,
+            Blocks::Hash { .. } => &self.named.hash,
+        };
+        body.untrusted("file", file.as_os_str().as_bytes())
     }
 
     /// The words of a place behind those that say on which of the kernel's devices it is.
