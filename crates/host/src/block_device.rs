@@ -15,7 +15,6 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::{fs, fs::File};
 
-use crate::ioctl::{self, Argument};
 use crate::mountinfo::device_pair;
 use crate::text::decimal;
 
@@ -146,34 +145,6 @@ pub fn life((major, minor): Number) -> Option<u64> {
     number_in(Path::new(&format!("/sys/dev/block/{major}:{minor}")), "diskseq").ok()
 }
 
-/// The file behind an open loop device: `st_dev` and inode, which hold where its path does
-/// not (another mount namespace, a file that was renamed or deleted). The kernel asks the
-/// file system of that file, which may be FUSE.
-///
-/// # Errors
-/// `ENXIO` where no file is attached.
-pub fn backing_inode(loop_device: &File) -> io::Result<(Number, u64)> {
-    let mut status = LoopStatus { device: 0, inode: 0, rest: [0; 27] };
-    ioctl::call(loop_device, &mut status)?;
-    // `huge_encode_dev()` of linux/kdev_t.h, which of numbers of 12 and 20 bits is the same as
-    // the C library's.
-    Ok(((rustix::fs::major(status.device), rustix::fs::minor(status.device)), status.inode))
-}
-
-/// `struct loop_info64` of `linux/loop.h`: 232 bytes.
-#[repr(C)]
-struct LoopStatus {
-    device: u64,
-    inode: u64,
-    rest: [u64; 27],
-}
-
-// SAFETY: LOOP_GET_STATUS64 writes one `struct loop_info64` and reads nothing; all members are integers.
-#[allow(unsafe_code, reason = "an ioctl's argument")]
-unsafe impl Argument for LoopStatus {
-    const REQUEST: libc::Ioctl = 0x4C05;
-}
-
 fn folder((major, minor): Number) -> io::Result<PathBuf> {
     fs::canonicalize(format!("/sys/dev/block/{major}:{minor}"))
 }
@@ -244,11 +215,6 @@ fn partitions(folder: &Path) -> io::Result<Vec<Number>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_argument_is_as_long_as_the_kernel_has_it() {
-        assert_eq!(size_of::<LoopStatus>(), 232);
-    }
 
     #[test]
     fn a_device_that_is_not_there() {

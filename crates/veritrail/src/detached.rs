@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 
 use host::channel::{Channel, Received};
@@ -14,12 +14,16 @@ use crate::outcome::{Failure, Kind};
 /// What it says when it has begun, in bytes at most.
 const LONGEST: usize = 8192;
 
-/// Starts this program with `arguments`, and returns what it says when it has begun. One that cannot
-/// begin says why on our standard error.
-pub(crate) fn start(arguments: &[OsString]) -> Result<Vec<u8>, Failure> {
+/// Starts this program by a command line, whose first word is the name it goes by, and returns what
+/// it says when it has begun. One that cannot begin says why on our standard error.
+pub(crate) fn start(typed: &[OsString]) -> Result<Vec<u8>, Failure> {
+    let (program, arguments) = typed
+        .split_first()
+        .ok_or_else(|| Failure::new(Kind::Usage, "there is no command line to go on with"))?;
     let failed = |error| Failure::new(Kind::Io, "cannot start a process").because(error);
     let (ours, theirs) = Channel::pair().map_err(failed)?;
     let mut child = Command::new("/proc/self/exe")
+        .arg0(program)
         .args(arguments)
         // The manager of whoever asks is not the manager of what is started.
         .env_remove("NOTIFY_SOCKET")
@@ -52,8 +56,8 @@ pub(crate) fn start(arguments: &[OsString]) -> Result<Vec<u8>, Failure> {
 pub(crate) struct Starter(Channel);
 
 impl Starter {
-    /// To be called first of all. Until [`Starter::let_go`] this process ends with the one that
-    /// started it.
+    /// To be called first of all. Until [`Starter::outlive`] this process ends with the one that
+    /// started it: while it waits for a disk, it shall not stay behind.
     pub(crate) fn meet() -> Result<Starter, Failure> {
         let channel = Channel::from_stdin().map_err(|error| {
             Failure::new(Kind::Usage, "this is for the program itself").because(error)
@@ -67,9 +71,14 @@ impl Starter {
         Ok(Starter(channel))
     }
 
+    /// From now on this process ends by itself, and clears away what it has made.
+    pub(crate) fn outlive(&self) -> io::Result<()> {
+        Ok(rustix::process::set_parent_process_death_signal(None)?)
+    }
+
     /// Says that all has begun. From now on this process has neither a terminal nor a folder.
     pub(crate) fn let_go(self, said: &[u8]) -> Result<(), Failure> {
-        rustix::process::set_parent_process_death_signal(None).map_err(io::Error::from)?;
+        self.outlive()?;
         let said = said.get(..LONGEST).unwrap_or(said);
         self.0.send(said, &[]).map_err(|error| {
             Failure::new(Kind::Io, "whoever asked for it is gone").because(error)

@@ -1,12 +1,12 @@
 //! The calls that loop devices are made by (`linux/loop.h`).
 
-#![allow(unsafe_code, reason = "no library makes loop devices")]
-
 use std::io;
 use std::mem::{offset_of, size_of};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd};
 
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, FromZeros};
+
+use crate::ioctl::{Argument, LoopCall, call, call_with};
 
 /// `struct loop_info64`.
 ///
@@ -15,11 +15,11 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 /// 48 encrypt_key_size  52 flags  56 file_name[64]  120 crypt_name[64]  184 encrypt_key[32]
 /// 216 init[2]  232
 /// ```
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, FromBytes)]
 #[repr(C)]
 pub(super) struct Info {
-    device: u64,
-    inode: u64,
+    pub(super) device: u64,
+    pub(super) inode: u64,
     rdevice: u64,
     offset: u64,
     size_limit: u64,
@@ -34,7 +34,7 @@ pub(super) struct Info {
 }
 
 /// `struct loop_config`: `fd u32 | block_size u32 | struct loop_info64 | reserved u64[8]`.
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, FromBytes)]
 #[repr(C)]
 struct Config {
     fd: u32,
@@ -53,49 +53,55 @@ impl Info {
     }
 }
 
-const SET_FD: libc::Ioctl = 0x4c00;
-const CLR_FD: libc::Ioctl = 0x4c01;
-const SET_STATUS64: libc::Ioctl = 0x4c04;
-const CONFIGURE: libc::Ioctl = 0x4c0a;
-const CTL_GET_FREE: libc::Ioctl = 0x4c82;
+// SAFETY: LOOP_CONFIGURE reads one `struct loop_config` and writes nothing; all members are integers.
+#[allow(unsafe_code, reason = "an ioctl's argument")]
+unsafe impl Argument for Config {
+    const REQUEST: libc::Ioctl = 0x4c0a;
+}
+
+#[repr(transparent)]
+struct SetStatus(Info);
+
+// SAFETY: LOOP_SET_STATUS64 reads one `struct loop_info64` and writes nothing.
+#[allow(unsafe_code, reason = "an ioctl's argument")]
+unsafe impl Argument for SetStatus {
+    const REQUEST: libc::Ioctl = 0x4c04;
+}
+
+#[repr(transparent)]
+struct GetStatus(Info);
+
+// SAFETY: LOOP_GET_STATUS64 writes one `struct loop_info64`; all members are integers.
+#[allow(unsafe_code, reason = "an ioctl's argument")]
+unsafe impl Argument for GetStatus {
+    const REQUEST: libc::Ioctl = 0x4c05;
+}
 
 /// The number of a loop device that nobody uses at this moment, made if need be.
-pub(super) fn free(control: BorrowedFd<'_>) -> io::Result<u32> {
-    // SAFETY: the descriptor is borrowed, so open; this request has no argument.
-    let number = unsafe { libc::ioctl(control.as_raw_fd(), CTL_GET_FREE) };
-    u32::try_from(number).map_err(|_| io::Error::last_os_error())
+pub(super) fn free(control: impl AsFd) -> io::Result<u32> {
+    u32::try_from(call_with(control, LoopCall::ControlGetFree, 0)?).map_err(io::Error::other)
 }
 
 /// Everything at once; from Linux 5.8 on.
-pub(super) fn configure(
-    device: BorrowedFd<'_>,
-    backing: BorrowedFd<'_>,
-    info: &Info,
-) -> io::Result<()> {
-    let fd = u32::try_from(backing.as_raw_fd()).map_err(io::Error::other)?;
-    let config = Config { fd, info: *info, ..Config::new_zeroed() };
-    // SAFETY: both descriptors are borrowed, so open; the kernel reads a `struct loop_config`, which
-    // has this size and layout, and keeps no reference to it.
-    done(unsafe { libc::ioctl(device.as_raw_fd(), CONFIGURE, &raw const config) })
+pub(super) fn configure(device: impl AsFd, backing: impl AsFd, info: &Info) -> io::Result<()> {
+    let fd = u32::try_from(backing.as_fd().as_raw_fd()).map_err(io::Error::other)?;
+    call(device, &mut Config { fd, info: *info, ..Config::new_zeroed() })
 }
 
-pub(super) fn set_file(device: BorrowedFd<'_>, backing: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: both descriptors are borrowed, so open; the argument of this request is a number.
-    done(unsafe { libc::ioctl(device.as_raw_fd(), SET_FD, backing.as_raw_fd()) })
+pub(super) fn set_file(device: impl AsFd, backing: impl AsFd) -> io::Result<()> {
+    call_with(device, LoopCall::SetFd, backing.as_fd().as_raw_fd()).map(drop)
 }
 
-pub(super) fn set_status(device: BorrowedFd<'_>, info: &Info) -> io::Result<()> {
-    let info: *const Info = info;
-    // SAFETY: the descriptor is borrowed, so open; the kernel reads a `struct loop_info64`, which
-    // has this size and layout, and keeps no reference to it.
-    done(unsafe { libc::ioctl(device.as_raw_fd(), SET_STATUS64, info) })
+pub(super) fn set_status(device: impl AsFd, info: &Info) -> io::Result<()> {
+    call(device, &mut SetStatus(*info))
 }
 
-pub(super) fn clear(device: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: the descriptor is borrowed, so open; this request has no argument.
-    done(unsafe { libc::ioctl(device.as_raw_fd(), CLR_FD) })
+pub(super) fn status(device: impl AsFd) -> io::Result<Info> {
+    let mut status = GetStatus(Info::new());
+    call(device, &mut status)?;
+    Ok(status.0)
 }
 
-fn done(answer: libc::c_int) -> io::Result<()> {
-    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+pub(super) fn clear(device: impl AsFd) -> io::Result<()> {
+    call_with(device, LoopCall::ClearFd, 0).map(drop)
 }

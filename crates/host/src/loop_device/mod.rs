@@ -53,7 +53,7 @@ pub fn attach(file: impl AsFd, name: &Path, options: Options) -> io::Result<Loop
         *to = *from;
     }
     for _ in 0..TRIES {
-        let number = ioctl::free(control.as_fd())?;
+        let number = ioctl::free(&control)?;
         let path = PathBuf::from(format!("/dev/loop{number}"));
         let device = OpenOptions::new().read(true).write(!options.read_only).open(&path)?;
         match configure(device.as_fd(), file.as_fd(), &info) {
@@ -68,6 +68,19 @@ pub fn attach(file: impl AsFd, name: &Path, options: Options) -> io::Result<Loop
         }
     }
     Err(Errno::NOSPC.into())
+}
+
+/// The file behind an open loop device: `st_dev` and inode, which hold where its path does
+/// not (another mount namespace, a file that was renamed or deleted). The kernel asks the
+/// file system of that file, which may be FUSE.
+///
+/// # Errors
+/// `ENXIO` where no file is attached.
+pub fn backing_inode(loop_device: impl AsFd) -> io::Result<((u32, u32), u64)> {
+    let Info { device, inode, .. } = ioctl::status(loop_device)?;
+    // `huge_encode_dev()` of linux/kdev_t.h, which of numbers of 12 and 20 bits is the same as
+    // the C library's.
+    Ok(((rustix::fs::major(device), rustix::fs::minor(device)), inode))
 }
 
 fn configure(device: BorrowedFd<'_>, file: BorrowedFd<'_>, info: &Info) -> io::Result<()> {
@@ -102,7 +115,7 @@ impl Loop {
     /// # Errors
     /// What the kernel answered.
     pub fn detach(self) -> io::Result<()> {
-        ioctl::clear(self.device.as_fd())
+        ioctl::clear(&self.device)
     }
 }
 

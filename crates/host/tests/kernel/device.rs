@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 
 use host::device::{Identity, backing_of_loop, identity};
-use host::loop_device::{Options, attach};
+use host::loop_device::{Options, attach, backing_inode};
 use host::mount::lies_on;
 
 use crate::files::Loop;
@@ -59,6 +59,10 @@ fn a_loop_device_ends_with_its_last_user() {
     };
     assert_eq!(identity(&made).unwrap(), Identity::Block { device: made.number() });
     assert_eq!(backing_of_loop(made.number()).unwrap(), Some(path.clone()));
+    let Identity::File { device, inode } = identity(File::open(&path).unwrap()).unwrap() else {
+        panic!("no file");
+    };
+    assert_eq!(backing_inode(&made).unwrap(), (device, inode));
     assert_eq!(fs::read(made.path()).unwrap()[4096..], [9; 4096]);
     // As to whether it can be opened for writing, kernels differ.
     let written = fs::OpenOptions::new()

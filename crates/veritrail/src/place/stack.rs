@@ -11,6 +11,7 @@ use std::path::Path;
 use host::block_device::{self, Backing, BlockDevice, Kind, Number};
 use host::device::{Identity, identity};
 use host::dm;
+use host::loop_device;
 use host::mountinfo::{self, MountEntry};
 
 use super::mounts::waits_for_a_server;
@@ -226,7 +227,7 @@ impl Stack {
             return same_path;
         }
         let Some(node) = self.device(number).map(BlockDevice::node) else { return same_path };
-        match open_device(&node, number).and_then(|device| block_device::backing_inode(&device)) {
+        match open_device(&node, number).and_then(|device| loop_device::backing_inode(&device)) {
             Ok(found) => found == wanted,
             Err(_) => same_path,
         }

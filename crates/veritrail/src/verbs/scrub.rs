@@ -214,7 +214,7 @@ fn begin(
     places: &Places,
     out: &mut dyn Write,
 ) -> Result<Outcome, Failure> {
-    let mut typed: Vec<OsString> = vec!["scrub".into(), "--worker".into()];
+    let mut typed: Vec<OsString> = vec!["veritrail".into(), "scrub".into(), "--worker".into()];
     let paths = [
         ("--hash", &args.hash),
         ("--root-hash-file", &args.root_hash_file),

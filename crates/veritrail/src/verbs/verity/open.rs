@@ -2,18 +2,13 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use clap::Args;
-use host::channel::{Channel, Received};
 use host::device::Identity;
 use host::sandbox::Capabilities;
 use record::task::Task;
-use rustix::process::Signal;
 
 use super::backend::{self, Backend};
 use super::device::Device;
@@ -21,6 +16,7 @@ use super::fec::Fec;
 use super::options::{self, Options};
 use super::signature;
 use crate::config::{Config, default_trail};
+use crate::detached::{self, Starter};
 use crate::mapped;
 use crate::outcome::{Failure, Kind, Outcome};
 use crate::served::{Directory, Name, OnCorruption, Opening, Recorder, Source, Status};
@@ -116,14 +112,6 @@ impl OpenArgs {
     }
 }
 
-/// Who waits for the device.
-enum Waiting {
-    /// Another process of ours, which started this one.
-    Parent(Channel),
-    /// Whoever reads our output.
-    Terminal,
-}
-
 pub(super) fn run(
     args: &OpenArgs,
     options: &Options,
@@ -131,17 +119,7 @@ pub(super) fn run(
     out: &mut dyn Write,
 ) -> Result<Outcome, Failure> {
     if options.keeper {
-        let parent = Channel::from_stdin().map_err(|error| {
-            Failure::new(Kind::Usage, "--keeper is for `open` itself").because(error)
-        })?;
-        // Neither the terminal's signals nor its end are for a server.
-        let _ = rustix::process::setsid();
-        // There is none yet, though, and a process that waits for a disk shall not stay behind.
-        rustix::process::set_parent_process_death_signal(Some(Signal::TERM))
-            .map_err(io::Error::from)?;
-        // The program was started as /proc/self/exe, which tells nobody anything.
-        let _ = rustix::thread::set_name(c"veritrail");
-        return serve(args, options, Waiting::Parent(parent), out);
+        return serve(args, options, Some(Starter::meet()?), out);
     }
     if let Some(control) = args.backend.choose(args.only_user())? {
         if Directory::locate(None)?.is_taken(&args.name) {
@@ -152,55 +130,26 @@ pub(super) fn run(
         writeln!(out)?;
         return Ok(Outcome::Good);
     }
-    if args.foreground { serve(args, options, Waiting::Terminal, out) } else { launch(typed, out) }
+    if args.foreground { serve(args, options, None, out) } else { launch(typed, out) }
 }
 
 /// Starts the same command line as a server and waits until it is ready, or has said why not.
 fn launch(typed: &[OsString], out: &mut dyn Write) -> Result<Outcome, Failure> {
-    let failed = |error| Failure::new(Kind::Io, "cannot start the server").because(error);
-    let (ours, theirs) = Channel::pair().map_err(failed)?;
-    let (program, rest) = typed
-        .split_first()
-        .ok_or_else(|| Failure::new(Kind::Usage, "there is no command line to go on with"))?;
     // `veritrail verity open`, but `veritysetup open`.
-    let verbs =
-        rest.iter().position(|arg| arg == "verity").filter(|at| *at == 0).map_or(0, |at| at + 1);
+    let verbs = if typed.get(1).is_some_and(|word| word == "verity") { 2 } else { 1 };
+    let mut typed = typed.to_vec();
+    typed.insert(verbs.min(typed.len()), "--keeper".into());
     out.flush()?;
-    let mut child = Command::new("/proc/self/exe")
-        .arg0(program)
-        .args(&rest[..verbs])
-        .arg("--keeper")
-        .args(&rest[verbs..])
-        // The manager of whoever asks for the device is not the server's.
-        .env_remove("NOTIFY_SOCKET")
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .stdout(Stdio::null())
-        .spawn()
-        .map_err(failed)?;
-    let mut path = vec![0; 8192];
-    match ours.recv(&mut path, None).map_err(failed)? {
-        Received::Message { len, .. } => {
-            out.write_all(&path[..len])?;
-            writeln!(out)?;
-            Ok(Outcome::Good)
-        }
-        Received::Closed | Received::TimedOut => {
-            let status = child.wait().map_err(failed)?;
-            match (status.code().map(u8::try_from), status.signal()) {
-                (Some(Ok(code)), _) if code != 0 => Err(Failure::passed_on(code)),
-                (_, Some(signal)) => {
-                    Err(Failure::new(Kind::Io, format!("the server was killed by signal {signal}")))
-                }
-                _ => Err(Failure::new(Kind::Io, "the server ended before it was ready")),
-            }
-        }
-    }
+    out.write_all(&detached::start(&typed)?)?;
+    writeln!(out)?;
+    Ok(Outcome::Good)
 }
 
+/// Without a starter, whoever reads our output waits for the device.
 fn serve(
     args: &OpenArgs,
     options: &Options,
-    waiting: Waiting,
+    starter: Option<Starter>,
     out: &mut dyn Write,
 ) -> Result<Outcome, Failure> {
     // Before there is a second thread, which would keep what it has.
@@ -212,11 +161,11 @@ fn serve(
         Some(trail) => std::path::absolute(trail)?,
         None => default_trail()?,
     };
-    let caller = caller(&waiting)?;
+    let caller = caller(starter.as_ref())?;
     let directory = Directory::locate(args.run_dir.as_deref())?;
     // Before anything is taken or made: a disk may never answer, and who asked may give up.
     let assembled = assemble(args, options, on_corruption);
-    outlive_caller(&waiting)?;
+    starter.as_ref().map(Starter::outlive).transpose()?;
     let claim = directory.claim(&args.name)?;
     let left = directory.left(&args.name).filter(|left| left.ended.is_none());
     let mut recorder = match Recorder::open(trail, config, &args.name) {
@@ -239,16 +188,8 @@ fn serve(
         }
     };
     apart_from_ourselves(&opening, recorder.trail())?;
-    keeper::keep(opening, claim, recorder, &caller, |path| tell(waiting, path, out))?;
+    keeper::keep(opening, claim, recorder, &caller, |path| tell(starter, path, out))?;
     Ok(Outcome::Good)
-}
-
-/// From now on this process ends by itself, and clears away what it has made.
-fn outlive_caller(waiting: &Waiting) -> io::Result<()> {
-    match waiting {
-        Waiting::Parent(_) => Ok(rustix::process::set_parent_process_death_signal(None)?),
-        Waiting::Terminal => Ok(()),
-    }
 }
 
 /// Refuses to serve what we need ourselves: a trail (or a program) on the device that is served would
@@ -286,12 +227,10 @@ const KEPT: Capabilities = Capabilities::SYS_ADMIN
     .union(Capabilities::SETGID);
 
 /// Who asked for the device: as with the kernel's device mapper, the process of the tool.
-fn caller(waiting: &Waiting) -> Result<Task, Failure> {
-    let pid = match waiting {
-        Waiting::Parent(_) => {
-            rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get())
-        }
-        Waiting::Terminal => rustix::process::getpid().as_raw_nonzero().get(),
+fn caller(starter: Option<&Starter>) -> Result<Task, Failure> {
+    let pid = match starter {
+        Some(_) => rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get()),
+        None => rustix::process::getpid().as_raw_nonzero().get(),
     };
     host::process::facts(pid.unsigned_abs()).map(|facts| facts.task).map_err(|error| {
         Failure::new(Kind::Environment, "cannot see in /proc who asks").because(error)
@@ -299,29 +238,16 @@ fn caller(waiting: &Waiting) -> Result<Task, Failure> {
 }
 
 /// Says where the device is, and lets go of whoever waited.
-fn tell(waiting: Waiting, path: &Path, out: &mut dyn Write) -> Result<(), Failure> {
+fn tell(starter: Option<Starter>, path: &Path, out: &mut dyn Write) -> Result<(), Failure> {
     let path = path.as_os_str().as_encoded_bytes();
-    match waiting {
-        Waiting::Terminal => {
-            out.write_all(path)?;
-            writeln!(out)?;
-            out.flush()?;
-            host::notify::ready()?;
-            Ok(())
-        }
-        Waiting::Parent(parent) => {
-            let gone = |error: io::Error| {
-                Failure::new(Kind::Io, "whoever asked for the device is gone").because(error)
-            };
-            parent.send(path, &[]).map_err(gone)?;
-            // A pipe behind our standard error must not stay open as long as the device.
-            let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
-            rustix::stdio::dup2_stdin(&null).map_err(io::Error::from)?;
-            rustix::stdio::dup2_stderr(&null).map_err(io::Error::from)?;
-            std::env::set_current_dir("/")?;
-            Ok(())
-        }
+    if let Some(starter) = starter {
+        return starter.let_go(path);
     }
+    out.write_all(path)?;
+    writeln!(out)?;
+    out.flush()?;
+    host::notify::ready()?;
+    Ok(())
 }
 
 fn on_corruption(args: &OpenArgs, config: &Config) -> Result<OnCorruption, Failure> {
