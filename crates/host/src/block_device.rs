@@ -138,6 +138,18 @@ pub fn all() -> io::Result<Vec<Number>> {
     Ok(numbers)
 }
 
+/// The number of the device that the kernel's log names so: `sda2`, `dm-0`, `cciss/c0d0`.
+///
+/// # Errors
+/// `NotFound` where there is none, else what sysfs answered.
+pub fn named(name: &[u8]) -> io::Result<Number> {
+    let name: Vec<u8> = name.iter().map(|b| if *b == b'/' { b'!' } else { *b }).collect();
+    if name.is_empty() || name.starts_with(b".") || name.contains(&0) {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    device_of(&Path::new("/sys/class/block").join(OsStr::from_bytes(&name)))
+}
+
 /// What tells two lives of the same number apart, see [`BlockDevice::diskseq`]; `None` where there is no
 /// such device or it has none. Of a partition it is not asked here.
 #[must_use]
@@ -220,6 +232,10 @@ mod tests {
     fn a_device_that_is_not_there() {
         let error = BlockDevice::read((4095, 1 << 19)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        for name in [&b""[..], b".", b"..", b"../block/loop0", b"loop0\0", b"no such"] {
+            let error = named(name).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::NotFound, "{}", name.escape_ascii());
+        }
     }
 
     #[test]
@@ -227,6 +243,7 @@ mod tests {
         for number in all().unwrap() {
             let device = BlockDevice::read(number).unwrap();
             assert_eq!(device.number, number);
+            assert_eq!(named(device.name.as_bytes()).unwrap(), number);
             for part in &device.partitions {
                 let part = BlockDevice::read(*part).unwrap();
                 assert!(matches!(part.kind, Kind::Partition { disk, .. } if disk == number));

@@ -2,7 +2,6 @@
 //! takes its time and is nothing for the decision loop.
 
 use std::io;
-use std::ops::Range;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -39,9 +38,14 @@ impl Job {
 }
 
 fn life(subject: &Subject) -> Option<u64> {
+    block_device::life(device(subject)?)
+}
+
+/// The device that it lies on, as long as that is there.
+fn device(subject: &Subject) -> Option<DeviceNumber> {
     match subject {
-        Subject::Bytes { mapped, .. } => block_device::life(*mapped),
-        Subject::Inode { .. } => None,
+        Subject::Bytes { mapped, .. } => Some(*mapped),
+        Subject::Inode { fs, .. } => block_device::named(fs).ok(),
     }
 }
 
@@ -207,28 +211,33 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn explain(job: Job, explainer: &Explainer) -> Explained {
-    let Subject::Bytes { mapped, bytes } = &job.subject else {
-        // The kernel's own line has the inode; its file system is not known by a number.
-        return Explained { job, records: Vec::new(), file: None, is_pending: false };
-    };
-    let found = explainer.explain(&place::Subject::Device(*mapped), bytes, BUDGET);
+    let found = device(&job.subject).map(|device| match &job.subject {
+        Subject::Bytes { bytes, .. } => {
+            explainer.explain(&place::Subject::Device(device), bytes, BUDGET)
+        }
+        Subject::Inode { inode, .. } => explainer.explain_inode(device, *inode, BUDGET),
+    });
     // Asked afterwards: it was the same all the time.
-    if life(&job.subject) != job.life {
-        let records = vec![another(*mapped, bytes)];
+    let Some(found) = found.filter(|_| life(&job.subject) == job.life) else {
+        let records = vec![gone(&job.subject)];
         return Explained { job, records, file: None, is_pending: false };
-    }
+    };
     let records = place::record::records(&found);
     let records = records.into_iter().map(|(kind, body)| OwnRecord(kind, body)).collect();
     Explained { records, file: file(&found), is_pending: found.is_pending, job }
 }
 
-fn another((major, minor): (u32, u32), bytes: &Range<u64>) -> OwnRecord {
-    let body = Body::new()
-        .word("dev", format_args!("{major}:{minor}"))
-        .word("use", "unknown")
-        .word("bytes", format_args!("{}-{}", bytes.start, bytes.end.saturating_sub(1)))
-        .phrase("reason", "the device went before it could be looked at");
-    OwnRecord("VT_FILE", body)
+fn gone(subject: &Subject) -> OwnRecord {
+    let body = match subject {
+        Subject::Bytes { mapped: (major, minor), bytes } => Body::new()
+            .word("dev", format_args!("{major}:{minor}"))
+            .word("use", "unknown")
+            .word("bytes", format_args!("{}-{}", bytes.start, bytes.end.saturating_sub(1))),
+        Subject::Inode { fs, inode } => {
+            Body::new().untrusted("fs_name", fs).word("use", "file").word("inode", inode)
+        }
+    };
+    OwnRecord("VT_FILE", body.phrase("reason", "the device went before it could be looked at"))
 }
 
 /// The first file that was hit, as it is seen through a mount where it is mounted.
@@ -333,5 +342,15 @@ mod tests {
         assert!(explained.file.is_none() && !explained.is_pending);
         let explained = explain(job, &explainer);
         assert!(!explained.records.iter().any(|one| text(one).contains("went before")));
+    }
+
+    #[test]
+    fn the_name_of_no_device_is_told_as_gone() {
+        let about = About::Event(EventId { millis: 1000, serial: 2 });
+        let subject = Subject::Inode { fs: b"../loop0".to_vec(), inode: 12 };
+        let explained = explain(Job::new(about, subject), &Explainer::new(Limits::default()));
+        let [OwnRecord("VT_FILE", body)] = &explained.records[..] else { panic!("{explained:?}") };
+        let text = body.as_bytes().escape_ascii().to_string();
+        assert!(text.contains("use=file inode=12 reason='the device went"), "{text}");
     }
 }

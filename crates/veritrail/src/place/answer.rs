@@ -72,7 +72,7 @@ pub(crate) struct Hit {
     /// `st_dev` of its files.
     pub(crate) device: Number,
     pub(crate) fs_type: Vec<u8>,
-    /// The bytes on it.
+    /// The bytes on it; none where it was asked by an inode.
     pub(crate) bytes: Range<u64>,
     pub(crate) uses: Vec<Use>,
     /// Uses that are not listed.

@@ -9,7 +9,7 @@ use host::block_device::{BlockDevice, Number};
 
 use super::answer::{Explanation, Hit, Layer, Made, Mounted, Use, What};
 use super::files::{self, Files, Key, Known};
-use super::judge::{notes, take_files, uncovered, why_not};
+use super::judge::{notes, path_in, take_files, uncovered, why_not};
 use super::mounts::{self, Entrance, Mounts};
 use super::space::{self, Surroundings};
 use super::stack::{self, BackingFile, Stack};
@@ -18,6 +18,11 @@ use super::{Subject, btrfs, ext4};
 
 /// No more devices on the way up.
 const MOST_STEPS: usize = 64;
+
+const STILL_LISTED: &str = "its files are still being listed";
+
+/// What is left where every file is known.
+const NO_FILES: &str = "metadata, or a file that was deleted and is still open";
 
 /// One way up.
 pub(super) struct Climb<'a> {
@@ -186,16 +191,7 @@ impl<'a> Climb<'a> {
     /// What the file system has the bytes for.
     fn look_into(&mut self, step: &Step, system: &System) {
         let bytes = &step.bytes;
-        let mut hit = Hit {
-            stack: step.way.clone(),
-            device: system.device,
-            fs_type: system.fs_type.clone(),
-            bytes: bytes.clone(),
-            uses: Vec::new(),
-            more_uses: 0,
-            mounts: system.mounts.iter().map(mounted).collect(),
-            notes: Vec::new(),
-        };
+        let mut hit = hit_on(system, step.way.clone(), bytes.clone());
         let (mount, entrance) = match files::enter(&system.mounts) {
             Ok(entered) => entered,
             Err(reason) => {
@@ -211,12 +207,53 @@ impl<'a> Climb<'a> {
             return;
         }
         let key = self.key(step.device, system, mount);
-        let known = self.files.index(key, self.deadline, || {
-            entrance.again().map_err(|error| format!("it cannot be entered: {error}"))
-        });
-        let prefix = if mount.is_whole() { b"".as_slice() } else { &mount.root };
-        self.judge(&mut hit, &known, prefix, mount, &entrance);
+        let known = self.files.index(key, self.deadline, || entered_again(&entrance));
+        self.judge(&mut hit, &known, mount, &entrance);
         self.go_on(hit, &step.way);
+    }
+
+    /// What the file of an inode is called, on what is mounted from the device.
+    pub(super) fn look_for(&mut self, device: Number, inode: u64) {
+        for system in self.systems_on(device) {
+            let way = vec![self.stack.layer(device, None)];
+            let mut hit = hit_on(&system, way, 0..0);
+            let (path, links) = match self.name_of(inode, device, &system) {
+                Ok((path, links)) => (Some(path), links),
+                Err(why) => {
+                    self.note(format!("what inode {inode} is called: {why}"));
+                    (None, 0)
+                }
+            };
+            let what = What::File { inode, path, offset: None, links };
+            hit.uses.push(Use { bytes: 0..0, what });
+            self.found.hits.push(hit);
+        }
+    }
+
+    /// Its path, and how many it has.
+    fn name_of(
+        &mut self,
+        inode: u64,
+        device: Number,
+        system: &System,
+    ) -> Result<(Vec<u8>, u32), String> {
+        if system.member.is_some() {
+            return Err("each subvolume of a btrfs has one of that number".to_owned());
+        }
+        let (mount, entrance) = files::enter(&system.mounts)?;
+        let key = self.key(device, system, mount);
+        let known = self.files.index(key, self.deadline, || entered_again(&entrance));
+        let (index, why_not) = match &known {
+            Known::Walked(walked) => (&walked.index, why_not(walked, mount)),
+            Known::NotYet => {
+                self.found.is_pending = true;
+                return Err(STILL_LISTED.to_owned());
+            }
+            Known::Never(why) => return Err(why.clone()),
+        };
+        let found = index.of_inode(inode).and_then(|id| Some((id, index.node(id)?)));
+        let (id, node) = found.ok_or(why_not.unwrap_or("no file that has a name"))?;
+        Ok((path_in(index, id, prefix(mount)), node.links))
     }
 
     fn key(&mut self, device: Number, system: &System, mount: &mounts::Mount) -> Key {
@@ -242,9 +279,8 @@ impl<'a> Climb<'a> {
         let Ok((mount, entrance)) = files::enter(&system.mounts) else { return };
         if mount.read_only {
             let key = self.key(device, system, mount);
-            let again = || entrance.again().map_err(|error| error.to_string());
             // Nobody waits for it.
-            let _ = self.files.index(key, Instant::now(), again);
+            let _ = self.files.index(key, Instant::now(), || entered_again(&entrance));
         }
     }
 
@@ -265,26 +301,19 @@ impl<'a> Climb<'a> {
         self.found.hits.push(hit);
     }
 
-    fn judge(
-        &mut self,
-        hit: &mut Hit,
-        known: &Known,
-        prefix: &[u8],
-        mount: &mounts::Mount,
-        entrance: &Entrance,
-    ) {
+    fn judge(&mut self, hit: &mut Hit, known: &Known, mount: &mounts::Mount, entrance: &Entrance) {
         let (walked, why_not) = match known {
-            Known::Walked(walked) => (Some(walked), why_not(walked, mount)),
+            Known::Walked(walked) => (Some(walked), why_not(walked, mount).unwrap_or(NO_FILES)),
             Known::NotYet => {
                 self.found.is_pending = true;
-                (None, "its files are still being listed".to_owned())
+                (None, STILL_LISTED)
             }
-            Known::Never(why) => (None, why.clone()),
+            Known::Never(why) => (None, why.as_str()),
         };
         let mut looked_at = hit.bytes.clone();
         if let Some(walked) = walked {
             hit.notes.extend(notes(walked, mount, entrance));
-            looked_at.end = take_files(hit, &walked.index, prefix);
+            looked_at.end = take_files(hit, &walked.index, prefix(mount));
         }
         let complete = walked.is_some_and(|walked| {
             walked.end == End::Whole && walked.trouble.is_none() && mount.is_whole()
@@ -298,7 +327,7 @@ impl<'a> Climb<'a> {
             fs_type: &hit.fs_type,
             device: hit.device,
             nothing_is_hidden: complete && mount.read_only,
-            why_not: &why_not,
+            why_not,
         };
         let index = walked.map(|walked| &walked.index);
         let mut uses = Vec::new();
@@ -341,6 +370,28 @@ fn system(device: Number, mut mounts: Vec<mounts::Mount>) -> Option<System> {
     mounts.sort_by_key(mounts::Mount::rank);
     let fs_type = mounts.first()?.fs_type.clone();
     Some(System { device, fs_type, mounts, member: None })
+}
+
+fn hit_on(system: &System, stack: Vec<Layer>, bytes: Range<u64>) -> Hit {
+    Hit {
+        stack,
+        device: system.device,
+        fs_type: system.fs_type.clone(),
+        bytes,
+        uses: Vec::new(),
+        more_uses: 0,
+        mounts: system.mounts.iter().map(mounted).collect(),
+        notes: Vec::new(),
+    }
+}
+
+fn entered_again(entrance: &Entrance) -> Result<Entrance, String> {
+    entrance.again().map_err(|error| format!("it cannot be entered: {error}"))
+}
+
+/// The way from the root of the file system to what is mounted.
+fn prefix(mount: &mounts::Mount) -> &[u8] {
+    if mount.is_whole() { b"" } else { &mount.root }
 }
 
 fn mounted(mount: &mounts::Mount) -> Mounted {

@@ -10,16 +10,16 @@ use super::walk::{End, Walked};
 /// No more files with bytes in one answer: beyond, they are not even counted.
 const MOST_COUNTED: usize = 1 << 16;
 
-/// Why a file may have been missed.
-pub(super) fn why_not(walked: &Walked, mount: &mounts::Mount) -> String {
+/// Why a file may have been missed; none where every file was seen.
+pub(super) fn why_not(walked: &Walked, mount: &mounts::Mount) -> Option<&'static str> {
     match walked.end {
-        End::Full => "it has too many files to list".to_owned(),
-        End::Late => "listing its files took too long".to_owned(),
-        End::NoMap => "it does not tell where its files lie".to_owned(),
-        End::Whole if walked.trouble.unreadable > 0 => "not every file could be read".to_owned(),
-        End::Whole if walked.trouble.covered > 0 => "other mounts cover some files".to_owned(),
-        End::Whole if !mount.is_whole() => "only a part of it is mounted".to_owned(),
-        End::Whole => "metadata, or a file that was deleted and is still open".to_owned(),
+        End::Full => Some("it has too many files to list"),
+        End::Late => Some("listing its files took too long"),
+        End::NoMap => Some("it does not tell where its files lie"),
+        End::Whole if walked.trouble.unreadable > 0 => Some("not every file could be read"),
+        End::Whole if walked.trouble.covered > 0 => Some("other mounts cover some files"),
+        End::Whole if !mount.is_whole() => Some("only a part of it is mounted"),
+        End::Whole => None,
     }
 }
 
@@ -85,7 +85,7 @@ pub(super) fn take_files(hit: &mut Hit, index: &Index, prefix: &[u8]) -> u64 {
     hit.bytes.end
 }
 
-fn path_in(index: &Index, node: NodeId, prefix: &[u8]) -> Vec<u8> {
+pub(super) fn path_in(index: &Index, node: NodeId, prefix: &[u8]) -> Vec<u8> {
     let path = index.path(node);
     if prefix.is_empty() || path != b"/" { [prefix, &path].concat() } else { prefix.to_vec() }
 }

@@ -84,6 +84,19 @@ impl Explainer {
         climb.end()
     }
 
+    /// What the file of this inode is called, on the file systems that lie directly on a device.
+    /// What was not found out within `budget` is said as above.
+    pub(crate) fn explain_inode(
+        &self,
+        device: Number,
+        inode: u64,
+        budget: Duration,
+    ) -> Explanation {
+        let mut climb = Climb::new(&self.files, Instant::now() + budget);
+        climb.look_for(device, inode);
+        climb.end()
+    }
+
     /// Begins to list the files of the read-only file systems on these devices, so that whoever
     /// asks about a place on one has its answer at once. Those that can be written are not listed:
     /// their list would be old when it is wanted.

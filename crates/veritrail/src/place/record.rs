@@ -62,8 +62,9 @@ fn file(hit: &Hit, one: &Use) -> Body {
         .word("dev", format_args!("{major}:{minor}"))
         .untrusted("fs", &hit.fs_type)
         .word("use", one.what.word());
-    let bytes = |body: Body| {
-        body.word("bytes", format_args!("{}-{}", one.bytes.start, one.bytes.end.saturating_sub(1)))
+    let bytes = |body: Body| match one.bytes.end.checked_sub(1) {
+        Some(last) => body.word("bytes", format_args!("{}-{last}", one.bytes.start)),
+        None => body,
     };
     match &one.what {
         What::File { inode, path: name, offset, links } => {
@@ -171,6 +172,13 @@ mod tests {
                 r#"VT_MOUNT mntns=4026531841 pid=1 point=\"/mnt1\" root=\"/etc\" file=\"/mnt1/motto\""#,
             ]
         );
+    }
+
+    #[test]
+    fn of_an_inode_there_are_no_bytes() {
+        let what = What::File { inode: 13, path: None, offset: None, links: 0 };
+        let found = text(hit(vec![Use { bytes: 0..0, what }], 0));
+        assert_eq!(found, [r#"VT_FILE dev=7:0 fs=\"ext4\" use=file inode=13"#]);
     }
 
     #[test]
