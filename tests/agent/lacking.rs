@@ -48,8 +48,9 @@ fn without_any_source_it_does_not_start() {
 fn a_configuration_that_cannot_be_used_says_where() {
     let bench = Bench::new();
     for (config, said) in [
-        ("[agent]\npoll_seconds = 0\n", "agent.poll_seconds: 0 is not 1 to 3600 seconds"),
-        ("[agent]\nsources = [\"log\"]\n", "line 2, column 12"),
+        ("[agent]\npoll_seconds = 0\n", "config:2: agent.poll_seconds: 0 is not 1 to 3600 seconds"),
+        ("[agent]\nsources = [\"log\"]\n", "config:2: agent.sources.0: unknown variant `log`"),
+        ("\n[agent\n", "config:2: "),
     ] {
         bench.write("config", config);
         let ran = bench.veritrail(&["agent", "run", "--config", "config", "--run-dir", "run"]);
@@ -57,6 +58,29 @@ fn a_configuration_that_cannot_be_used_says_where() {
         assert!(ran.err.contains("the configuration config cannot be used"), "{ran:?}");
         assert!(ran.err.contains(said), "{ran:?}");
     }
+}
+
+#[test]
+fn a_configuration_can_be_checked_without_an_agent() {
+    let bench = Bench::new();
+    bench.write("config", "[agent]\npoll_second = 1\n[verity]\npanic_command = []\n");
+    let ran = bench.veritrail(&["agent", "check-config", "config"]);
+    assert_eq!((ran.status, ran.err.as_str()), (Some(5), ""), "{ran:?}");
+    let lines: Vec<_> = ran.out.lines().collect();
+    assert_eq!(lines.len(), 2, "{ran:?}");
+    assert!(lines[0].starts_with("config:2: agent.poll_second: unknown field"), "{ran:?}");
+    assert!(lines[0].ends_with("(did you mean `poll_seconds`?)"), "{ran:?}");
+    assert_eq!(lines[1], "config:4: verity.panic_command: a command needs at least its program");
+
+    let ran = bench.veritrail(&["agent", "check-config", "--json", "config"]);
+    assert_eq!(ran.status, Some(5), "{ran:?}");
+    assert!(ran.out.contains(r#""line":4,"key":"verity.panic_command""#), "{ran:?}");
+
+    bench.write("config", "[agent]\npoll_seconds = 1\n");
+    let ran = bench.veritrail(&["agent", "check-config", "config"]);
+    assert_eq!((ran.status, ran.out.as_str()), (Some(0), "config is right\n"), "{ran:?}");
+    let ran = bench.veritrail(&["agent", "check-config", "elsewhere"]);
+    assert_eq!(ran.status, Some(6), "{ran:?}");
 }
 
 /// Anybody who may write to /dev/kmsg can write the kernel's words; his lines are marked as his.

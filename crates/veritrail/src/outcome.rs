@@ -69,7 +69,7 @@ pub(crate) struct Failure {
     message: String,
     source: Option<Box<dyn Error + Send + Sync>>,
     hint: Option<String>,
-    /// The exit status of another process of ours, which has printed everything itself.
+    /// The exit status where everything was printed already, be it by another process of ours.
     passed_on: Option<u8>,
 }
 
@@ -84,6 +84,11 @@ impl Failure {
         let kinds = [Kind::Usage, Kind::Environment, Kind::Tampered, Kind::Unusable, Kind::Io];
         let kind = kinds.into_iter().find(|kind| kind.code() == status).unwrap_or(Kind::Io);
         Failure { passed_on: Some(status), ..Failure::new(kind, "the server did not start") }
+    }
+
+    /// A failure whose every detail was printed as the answer that was asked for.
+    pub(crate) fn printed(kind: Kind) -> Failure {
+        Failure { passed_on: Some(kind.code()), ..Failure::new(kind, "the answer says why not") }
     }
 
     /// The exit status that was passed on, if one was.

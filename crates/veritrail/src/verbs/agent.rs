@@ -1,20 +1,21 @@
 //! `veritrail agent`: listen to the kernel, and say how that goes.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
 use super::trail::print_json;
 use crate::agent::{self, Device, Home, Options, SourceState, Status};
 use crate::config::{self, Config};
-use crate::outcome::{Failure, Outcome};
+use crate::outcome::{Failure, Kind, Outcome};
 
 /// The verbs of `veritrail agent`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     Run(RunArgs),
     Status(StatusArgs),
+    CheckConfig(CheckArgs),
 }
 
 /// Listen to the kernel in the foreground, for a service manager
@@ -65,12 +66,31 @@ pub(crate) struct StatusArgs {
     run_dir: Option<PathBuf>,
 }
 
+/// Say all that is wrong with a configuration: file, line and key
+///
+/// Each mistake is one line, FILE:LINE: KEY: WHAT. Exit status 5 where there is one, 0 where there is none; a
+/// file that is not there is right, since everything works without one, unless it is named.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  veritrail agent check-config
+  veritrail agent check-config ./veritrail.toml && systemctl reload veritrail-agent.service
+  veritrail agent check-config --json | jq '.mistakes[].line'")]
+pub(crate) struct CheckArgs {
+    /// Check this file instead of /etc/veritrail/veritrail.toml
+    #[arg(value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
 impl Verb {
     /// Does it.
     pub(crate) fn run(&self, out: &mut dyn Write) -> Result<Outcome, Failure> {
         match self {
             Verb::Run(args) => run(args, out),
             Verb::Status(args) => status(args, out),
+            Verb::CheckConfig(args) => check_config(args, out),
         }
     }
 }
@@ -105,6 +125,31 @@ fn status(args: &StatusArgs, out: &mut dyn Write) -> Result<Outcome, Failure> {
         }
     }
     Ok(if status.is_some() { Outcome::Good } else { Outcome::Absent })
+}
+
+fn check_config(args: &CheckArgs, out: &mut dyn Write) -> Result<Outcome, Failure> {
+    /// What `--json` prints.
+    #[derive(serde::Serialize)]
+    struct Checked {
+        file: String,
+        mistakes: Vec<config::Mistake>,
+    }
+    let named = args.config.as_deref();
+    let path = named.unwrap_or(Path::new(config::PATH));
+    let file = path.display().to_string();
+    let mistakes = Config::look(named)?.err().map(|(_, mistakes)| mistakes).unwrap_or_default();
+    let good = mistakes.is_empty();
+    if args.json {
+        print_json(out, &Checked { file, mistakes })?;
+    } else if good {
+        let there = if path.exists() { "" } else { " is not there, which" };
+        writeln!(out, "{file}{there} is right")?;
+    } else {
+        for mistake in &mistakes {
+            writeln!(out, "{file}:{mistake}")?;
+        }
+    }
+    if good { Ok(Outcome::Good) } else { Err(Failure::printed(Kind::Unusable)) }
 }
 
 fn print(status: &Status, out: &mut dyn Write) -> Result<(), Failure> {
