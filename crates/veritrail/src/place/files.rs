@@ -35,6 +35,8 @@ const MOST_WALKS: usize = 4;
 pub(crate) struct Limits {
     /// Memory of one index, in bytes.
     pub(crate) memory: usize,
+    /// Memory of all that are kept, but for the one used last, in bytes.
+    pub(crate) kept: usize,
     /// How many indexes are kept.
     pub(crate) indexes: usize,
     /// How long a walk may take, whoever waits for it.
@@ -54,11 +56,13 @@ impl Limits {
 }
 
 impl Default for Limits {
-    /// 32 MiB hold 300,000 files of one extent. Events come in bursts of well under a second.
+    /// 24 MiB hold 200,000 files of one extent, and whole the agent shall not need 64 MiB. Events come
+    /// in bursts of well under a second.
     fn default() -> Limits {
         Limits {
-            memory: 32 << 20,
-            indexes: 4,
+            memory: 24 << 20,
+            kept: 24 << 20,
+            indexes: 8,
             walk: Duration::from_secs(60),
             fresh: Duration::from_secs(1),
             damaged: Duration::from_secs(600),
@@ -130,6 +134,7 @@ impl Files {
     /// too many walks are on their way.
     fn slot(&self, key: &Key) -> Option<(Arc<Slot>, bool)> {
         let mut slots = lock(&self.slots);
+        trim(&mut slots, key, self.limits.kept);
         slots.retain(|(known, slot)| known != key || self.holds(key, slot));
         if let Some(at) = slots.iter().position(|(known, _)| known == key) {
             let found = slots.remove(at);
@@ -189,7 +194,24 @@ impl Files {
     }
 }
 
+/// Lets the oldest go until the others have room, but the one that is asked for.
+fn trim(slots: &mut Vec<(Key, Arc<Slot>)>, wanted: &Key, kept: usize) {
+    let bytes = |(_, slot): &(Key, Arc<Slot>)| slot.bytes();
+    while slots.iter().map(bytes).sum::<usize>() > kept {
+        let oldest = slots.iter().position(|one| one.0 != *wanted && bytes(one) > 0);
+        let Some(oldest) = oldest else { return };
+        slots.remove(oldest);
+    }
+}
+
 impl Slot {
+    fn bytes(&self) -> usize {
+        match &*lock(&self.state) {
+            State::Done { known: Known::Walked(walked), .. } => walked.index.bytes(),
+            _ => 0,
+        }
+    }
+
     fn finish(&self, known: Known) {
         *lock(&self.state) = State::Done { known, at: Instant::now() };
         self.changed.notify_all();
@@ -230,7 +252,37 @@ pub(super) fn enter(mounts: &[Mount]) -> Result<(&Mount, Entrance), String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::index::Index;
     use super::*;
+
+    #[test]
+    fn the_oldest_make_room() {
+        let key = |mount| Key { device: (7, 0), diskseq: None, mount, read_only: true };
+        let slot = |files: u64| {
+            let mut index = Index::new(2, usize::MAX);
+            for inode in 0..files {
+                index.add(Index::ROOT, b"name", inode, 1, false).unwrap();
+            }
+            let (trouble, at) = (walk::Trouble::default(), Instant::now());
+            let walked = Walked { index, trouble, end: End::Whole, at };
+            let known = Known::Walked(Arc::new(walked));
+            let state = Mutex::new(State::Done { known, at });
+            Arc::new(Slot { state, changed: Condvar::new() })
+        };
+        let small = slot(1).bytes();
+        let mut slots: Vec<_> = (0..4).map(|mount| (key(mount), slot(1))).collect();
+        slots.push((key(4), slot(1000)));
+        let left = |slots: &[(Key, _)]| slots.iter().map(|one| one.0.mount).collect::<Vec<_>>();
+        trim(&mut slots, &key(0), usize::MAX);
+        assert_eq!(slots.len(), 5);
+        let kept = slots[4].1.bytes() + 2 * small;
+        trim(&mut slots, &key(0), kept);
+        assert_eq!(left(&slots), [0, 3, 4]);
+        trim(&mut slots, &key(0), small);
+        assert_eq!(left(&slots), [0]);
+        trim(&mut slots, &key(0), 0);
+        assert_eq!(left(&slots), [0], "it is asked for");
+    }
 
     #[test]
     fn walks_that_never_end_are_bounded() {

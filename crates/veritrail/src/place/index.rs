@@ -125,10 +125,14 @@ impl Index {
     }
 
     fn has_room(&self) -> Result<(), Full> {
-        let used = self.nodes.len() * size_of::<Node>()
+        if self.bytes() > self.limit { Err(Full) } else { Ok(()) }
+    }
+
+    /// The memory that it needs.
+    pub(super) fn bytes(&self) -> usize {
+        self.nodes.len() * size_of::<Node>()
             + self.names.len()
-            + self.pieces.len() * (size_of::<Piece>() + size_of::<u64>());
-        if used > self.limit { Err(Full) } else { Ok(()) }
+            + self.pieces.len() * (size_of::<Piece>() + size_of::<u64>())
     }
 
     /// Puts the pieces in order; nothing is added afterwards.
