@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::auditing::Auditing;
 
-/// No agent lives longer, in seconds.
+/// No agent lives longer unless a test says so, in seconds.
 const LIFE: &str = "100";
 
 /// No test waits longer for anything of its own.
@@ -86,9 +86,14 @@ impl Bench {
 
     /// Starts an agent and waits until it is ready.
     pub(crate) fn start(&self, more: &[&str]) -> Agent {
+        self.start_for(LIFE, more)
+    }
+
+    /// The same with another life.
+    pub(crate) fn start_for(&self, life: &str, more: &[&str]) -> Agent {
         let began = Instant::now();
         let mut child = Command::new("timeout")
-            .args(["-k", "1", LIFE])
+            .args(["-k", "1", life])
             .args(&self.program)
             .args(["agent", "run", "--trail", "trail", "--run-dir", "run"])
             .args(more)
@@ -198,6 +203,27 @@ impl Agent {
     pub(crate) fn kill(mut self) {
         self.signal(Signal::KILL);
         self.child.wait().unwrap();
+    }
+
+    /// Its processes, and what runs them.
+    pub(crate) fn family(&self) -> Vec<u32> {
+        let mut parents = Vec::new();
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let pid = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
+            let Some(pid) = pid else { continue };
+            // Behind the name: its state and its parent.
+            let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+            let rest = stat.rsplit_once(") ").map(|(_, rest)| rest);
+            let parent = rest.and_then(|rest| rest.split(' ').nth(1)?.parse::<u32>().ok());
+            parents.extend(parent.map(|parent| (pid, parent)));
+        }
+        let mut family = vec![self.child.id()];
+        let mut at = 0;
+        while let Some(of) = family.get(at).copied() {
+            family.extend(parents.iter().filter(|(_, parent)| *parent == of).map(|one| one.0));
+            at += 1;
+        }
+        family
     }
 
     pub(crate) fn says(&self, what: &str) -> bool {
