@@ -59,6 +59,7 @@ pub const ALL: &[Target] = &[
     ("kernel_texts", kernel_texts),
     ("devices", devices),
     ("scrub", scrub),
+    ("bpf", bpf),
 ];
 
 /// A log: a line is its prefix and its payload, its fields end, and every record that goes into
@@ -327,6 +328,14 @@ pub fn netlink(bytes: &[u8]) {
     }
     assert!(end <= bytes.as_ptr().addr() + bytes.len());
     assert!(replies.next().is_none());
+}
+
+/// An event of a BPF program: names end where they should, and more bytes behind it change nothing.
+pub fn bpf(bytes: &[u8]) {
+    let Ok(event) = host::bpf::Event::parse(bytes) else { return };
+    assert!(event.task().comm.len() <= 16 && !event.task().comm.contains(&0));
+    let longer = [bytes, &[0xff; 8]].concat();
+    assert_eq!(host::bpf::Event::parse(&longer), Ok(event));
 }
 
 /// A table of the kernel's verity target is read again as it was read, once it is written.

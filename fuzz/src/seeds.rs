@@ -51,6 +51,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "process" => vec![STAT.to_vec(), STATUS.to_vec()],
         "netlink" => answers(),
         "rule" => rules(),
+        "bpf" => bpf_events(),
         "table" => TABLES.iter().map(|table| table.as_bytes().to_vec()).collect(),
         "device_mapper" => device_mapper_answers(),
         "signature" => SIGNATURES.iter().map(|bytes| bytes.to_vec()).collect(),
@@ -62,6 +63,23 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
             .collect(),
         _ => Vec::new(),
     }
+}
+
+/// One of each kind, as the ring has them.
+fn bpf_events() -> Vec<Vec<u8>> {
+    let event = |kind: u32, detail: u32, behind: &[u8]| {
+        let mut bytes = [kind, detail].map(u32::to_le_bytes).concat();
+        bytes.extend([100_u64, 90, 80, 70].map(u64::to_le_bytes).concat());
+        bytes.extend(
+            [12, 12, 1, 0, 1000, 3, 4_026_531_837, 4_026_531_841, 4_026_531_836, 4_026_531_840_u32]
+                .map(u32::to_le_bytes)
+                .concat(),
+        );
+        bytes.extend(b"sh\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+        bytes.extend(behind);
+        bytes
+    };
+    vec![event(1, 0, b""), event(2, 7, b"/bin/sh\0"), event(3, 256, b""), event(4, 1, b"")]
 }
 
 /// The root hash that the first of the golden signatures is over.

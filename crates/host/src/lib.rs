@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod background;
 pub mod block_device;
+pub mod bpf;
 pub mod btrfs;
 pub mod channel;
 pub mod device;

@@ -1,0 +1,253 @@
+//! Programs into the kernel: all at once, and where that is refused each on its own.
+
+use std::io;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
+
+use libbpf_rs::{Link, MapCore, Object, ObjectBuilder, OpenObject, PrintLevel, set_print};
+
+use super::program::Program;
+use super::shared::Shared;
+
+/// The object that the build script made.
+#[repr(align(8))]
+struct Aligned<T: ?Sized>(T);
+static OBJECT: &Aligned<[u8]> =
+    &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/programs.bpf.o")));
+
+/// What is to be loaded.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// These programs.
+    pub programs: Vec<Program>,
+    /// Bytes of the ring, made a power of two of at least a page.
+    pub ring_bytes: u32,
+    /// Whether the kernel is to count runs and their time, of every program of the host, which
+    /// costs each run some 50 ns.
+    pub statistics: bool,
+}
+
+impl Default for Wanted {
+    fn default() -> Wanted {
+        // A thousand processes a second that begin, run a program and end fill half a megabyte.
+        Wanted { programs: Program::ALL.to_vec(), ring_bytes: 4 << 20, statistics: false }
+    }
+}
+
+/// What became of a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It runs.
+    Attached,
+    /// It does not, and why.
+    Missing(String),
+    /// Nobody asked for it.
+    Off,
+}
+
+/// What became of each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// In the order of [`Program::ALL`].
+    pub programs: Vec<(Program, State)>,
+    /// Why runs are not counted, where they should be.
+    pub no_statistics: Option<String>,
+}
+
+impl Report {
+    /// The programs that run.
+    pub fn attached(&self) -> impl Iterator<Item = Program> {
+        let attached = self.programs.iter().filter(|(_, state)| *state == State::Attached);
+        attached.map(|(program, _)| *program)
+    }
+
+    /// The programs that were wanted and do not run, and why.
+    pub fn missing(&self) -> impl Iterator<Item = (Program, &str)> {
+        self.programs.iter().filter_map(|(program, state)| match state {
+            State::Missing(why) => Some((*program, why.as_str())),
+            State::Attached | State::Off => None,
+        })
+    }
+}
+
+/// Programs that run. Dropped, they do not any more.
+#[derive(Debug, Default)]
+pub struct Programs {
+    /// Before the object, whose programs they are links of.
+    links: Vec<(Program, Link)>,
+    object: Option<Object>,
+    statistics: Option<OwnedFd>,
+}
+
+impl Programs {
+    /// Loads and attaches what can be had, and says of the others why not.
+    ///
+    /// Takes CAP_BPF and CAP_PERFMON; for run statistics CAP_SYS_ADMIN.
+    #[must_use]
+    pub fn load(wanted: &Wanted) -> (Programs, Report) {
+        let _said = Said::listen();
+        let mut states: Vec<(Program, State)> =
+            Program::ALL.map(|program| (program, State::Off)).into();
+        let mut programs = Programs::default();
+        let asked: Vec<Program> =
+            Program::ALL.into_iter().filter(|one| wanted.programs.contains(one)).collect();
+        let mut set = |program: Program, state: State| {
+            for (_, old) in states.iter_mut().filter(|(of, _)| *of == program) {
+                *old = state.clone();
+            }
+        };
+        // Before the first run.
+        let mut no_statistics = None;
+        if wanted.statistics {
+            match count_runs() {
+                Ok(fd) => programs.statistics = Some(fd),
+                Err(error) => no_statistics = Some(error.to_string()),
+            }
+        }
+        let mut loaded = load_some(&asked, wanted);
+        let mut able = asked.clone();
+        if loaded.is_err() {
+            // One refused program spoils the object: which?
+            able.clear();
+            for program in asked {
+                match load_some(&[program], wanted) {
+                    Ok(_) => able.push(program),
+                    Err(why) => set(program, State::Missing(why)),
+                }
+            }
+            loaded = load_some(&able, wanted);
+        }
+        match loaded {
+            Err(why) => {
+                for program in able {
+                    set(program, State::Missing(why.clone()));
+                }
+            }
+            Ok(object) => {
+                for program in able {
+                    match attach(&object, program) {
+                        Ok(links) => {
+                            programs.links.extend(links.into_iter().map(|link| (program, link)));
+                            set(program, State::Attached);
+                        }
+                        Err(why) => set(program, State::Missing(why)),
+                    }
+                }
+                programs.object = Some(object);
+            }
+        }
+        (programs, Report { programs: states, no_statistics })
+    }
+
+    /// Descriptors for whoever reads: none where no program runs.
+    ///
+    /// # Errors
+    /// Where no descriptor is left.
+    pub fn share(&self) -> io::Result<Option<Shared>> {
+        let Some(object) = self.object.as_ref().filter(|_| !self.links.is_empty()) else {
+            return Ok(None);
+        };
+        let map = |name: &str| {
+            let map = object.maps().find(|map| map.name() == name);
+            map.ok_or(io::ErrorKind::NotFound)?.as_fd().try_clone_to_owned()
+        };
+        let mut functions = Vec::new();
+        for program in Program::ALL {
+            if !self.links.iter().any(|(of, _)| *of == program) {
+                continue;
+            }
+            for function in object.progs().filter(|one| is_of(program, one.name())) {
+                functions.push((program, function.as_fd().try_clone_to_owned()?));
+            }
+        }
+        Ok(Some(Shared { ring: map("events")?, failures: map("failures")?, functions }))
+    }
+}
+
+fn is_of(program: Program, name: &std::ffi::OsStr) -> bool {
+    program.functions().iter().any(|function| name == *function)
+}
+
+/// An object with these programs only.
+fn load_some(programs: &[Program], wanted: &Wanted) -> Result<Object, String> {
+    let prepare = || -> Result<OpenObject, libbpf_rs::Error> {
+        let mut object = ObjectBuilder::default().name("veritrail")?.open_memory(&OBJECT.0)?;
+        for mut function in object.progs_mut() {
+            let wants = programs.iter().any(|program| is_of(*program, function.name()));
+            function.set_autoload(wants);
+        }
+        let page = u32::try_from(rustix::param::page_size()).unwrap_or(4096);
+        let ring = wanted.ring_bytes.clamp(page, 1 << 30).next_power_of_two();
+        for mut map in object.maps_mut() {
+            if map.name() == "events" {
+                map.set_max_entries(ring)?;
+            } else if map.name().to_string_lossy().ends_with(".rodata") {
+                // The one constant, `wake_at`: the reader has the other half of the room to come.
+                let wake_at = u64::from(ring / 2);
+                map.set_initial_value(zerocopy::IntoBytes::as_bytes(&wake_at))?;
+            }
+        }
+        Ok(object)
+    };
+    Said::clear();
+    prepare().and_then(OpenObject::load).map_err(|error| Said::because(&error))
+}
+
+fn attach(object: &Object, program: Program) -> Result<Vec<Link>, String> {
+    Said::clear();
+    let functions = object.progs_mut().filter(|one| is_of(program, one.name()));
+    let links = functions.map(|function| function.attach());
+    links.collect::<Result<Vec<_>, _>>().map_err(|error| Said::because(&error))
+}
+
+/// Has the kernel count runs for as long as the descriptor is open.
+fn count_runs() -> io::Result<OwnedFd> {
+    #![allow(unsafe_code, reason = "libbpf-rs has no call for it")]
+    // SAFETY: it takes a number and touches no memory of ours.
+    let fd = unsafe {
+        libbpf_rs::libbpf_sys::bpf_enable_stats(libbpf_rs::libbpf_sys::BPF_STATS_RUN_TIME)
+    };
+    if fd < 0 {
+        return Err(io::Error::from_raw_os_error(-fd));
+    }
+    // SAFETY: the kernel gave it to us just now, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// What libbpf says meanwhile, which is where a verifier gives its reason.
+struct Said(Option<(PrintLevel, libbpf_rs::PrintCallback)>);
+
+static SAID: Mutex<String> = Mutex::new(String::new());
+
+/// More is not kept.
+const MOST_SAID: usize = 16 << 10;
+
+impl Said {
+    fn listen() -> Said {
+        let keep = |_: PrintLevel, text: String| {
+            let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+            if said.len() + text.len() <= MOST_SAID {
+                said.push_str(&text);
+            }
+        };
+        Said(set_print(Some((PrintLevel::Warn, keep))))
+    }
+
+    fn clear() {
+        SAID.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// The error, and the first thing that libbpf said about it.
+    fn because(error: &libbpf_rs::Error) -> String {
+        let said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = said.lines().next().unwrap_or_default().trim();
+        let first = first.strip_prefix("libbpf: ").unwrap_or(first);
+        if first.is_empty() { error.to_string() } else { format!("{error} ({first})") }
+    }
+}
+
+impl Drop for Said {
+    fn drop(&mut self) {
+        set_print(self.0.take());
+    }
+}

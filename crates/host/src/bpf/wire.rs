@@ -1,0 +1,218 @@
+//! An event of the ring as bytes, and as what it says (`events.h`). Pure.
+//!
+//! The bytes are our own program's, but a reader may be of another version than whoever loaded the
+//! program: what is short or unknown is counted, never guessed.
+
+use thiserror::Error;
+use zerocopy::{FromBytes, Immutable, KnownLayout};
+
+/// `struct head` with `struct task`.
+#[derive(Clone, Copy, FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Head {
+    kind: u32,
+    detail: u32,
+    boottime_ns: u64,
+    start_boottime: u64,
+    parent_start: u64,
+    cgroup: u64,
+    pid: u32,
+    tgid: u32,
+    parent: u32,
+    uid: u32,
+    loginuid: u32,
+    session: u32,
+    user_ns: u32,
+    mnt_ns: u32,
+    pid_ns: u32,
+    net_ns: u32,
+    comm: [u8; 16],
+}
+
+/// Who did it. Numbers are those of the initial namespaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// When it happened, in nanoseconds since boot (CLOCK_BOOTTIME).
+    pub boottime_ns: u64,
+    /// When the process began, in nanoseconds since boot: with [`tgid`](Task::tgid), its identity. Ticks
+    /// of 10 ms of the same are in `/proc/PID/stat`.
+    pub start_boottime: u64,
+    /// The same of its parent.
+    pub parent_start: u64,
+    /// Of the unified hierarchy: the inode of the directory.
+    pub cgroup: u64,
+    /// The thread.
+    pub pid: u32,
+    /// The process.
+    pub tgid: u32,
+    /// The parent process.
+    pub parent: u32,
+    /// Real user.
+    pub uid: u32,
+    /// User of the login, `u32::MAX` without one.
+    pub loginuid: u32,
+    /// Session of the login, `u32::MAX` without one.
+    pub session: u32,
+    /// Inode number of the user namespace.
+    pub user_ns: u32,
+    /// Of the mount namespace; 0 where it has left it already, as for the next two.
+    pub mnt_ns: u32,
+    /// Of the pid namespace that its children get.
+    pub pid_ns: u32,
+    /// Of the network namespace.
+    pub net_ns: u32,
+    /// The process's name, up to 15 bytes, any: it chose them itself.
+    pub comm: Vec<u8>,
+}
+
+/// What a program told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A process has begun; it did not run yet.
+    Fork(Task),
+    /// A process runs another program.
+    Exec {
+        /// Who, with its new name.
+        task: Task,
+        /// The file as it was asked for: a script's own, relative to wherever the process stood,
+        /// or of a descriptor (`/dev/fd/N`). At most 255 bytes.
+        filename: Vec<u8>,
+    },
+    /// The last thread of a process ends.
+    Exit {
+        /// Who.
+        task: Task,
+        /// As wait(2) has it, of that thread.
+        code: u32,
+    },
+}
+
+impl Event {
+    /// Who did it.
+    #[must_use]
+    pub fn task(&self) -> &Task {
+        match self {
+            Event::Fork(task) | Event::Exec { task, .. } | Event::Exit { task, .. } => task,
+        }
+    }
+}
+
+/// Why bytes are no event.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum Malformed {
+    /// They end too early.
+    #[error("an event of {0} bytes is cut short")]
+    Short(usize),
+    /// Of no kind that is known here.
+    #[error("an event of the unknown kind {0}")]
+    Unknown(u32),
+}
+
+impl Event {
+    /// Reads one. What follows behind is not looked at.
+    ///
+    /// # Errors
+    /// Where it is cut short, or of an unknown kind.
+    pub fn parse(bytes: &[u8]) -> Result<Event, Malformed> {
+        let short = Malformed::Short(bytes.len());
+        let (head, rest) = Head::read_from_prefix(bytes).map_err(|_| short)?;
+        match head.kind {
+            1 => Ok(Event::Fork(head.task())),
+            2 => {
+                let length = usize::try_from(head.detail).map_err(|_| short)?;
+                let filename = rest.get(..length).ok_or(short)?.to_vec();
+                Ok(Event::Exec { task: head.task(), filename })
+            }
+            3 => Ok(Event::Exit { task: head.task(), code: head.detail }),
+            kind => Err(Malformed::Unknown(kind)),
+        }
+    }
+}
+
+impl Head {
+    fn task(self) -> Task {
+        let end = self.comm.iter().position(|b| *b == 0).unwrap_or(self.comm.len());
+        Task {
+            boottime_ns: self.boottime_ns,
+            start_boottime: self.start_boottime,
+            parent_start: self.parent_start,
+            cgroup: self.cgroup,
+            pid: self.pid,
+            tgid: self.tgid,
+            parent: self.parent,
+            uid: self.uid,
+            loginuid: self.loginuid,
+            session: self.session,
+            user_ns: self.user_ns,
+            mnt_ns: self.mnt_ns,
+            pid_ns: self.pid_ns,
+            net_ns: self.net_ns,
+            comm: self.comm.get(..end).unwrap_or_default().to_vec(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(kind: u32, detail: u32, behind: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for number in [kind, detail] {
+            bytes.extend(ours(number));
+        }
+        for number in [100_u64, 90, 80, 70] {
+            bytes.extend(zerocopy::IntoBytes::as_bytes(&number));
+        }
+        for number in 1..=10 {
+            bytes.extend(ours(number));
+        }
+        bytes.extend(b"sh\0garbage\0\0\0\0\0\0");
+        bytes.extend(behind);
+        bytes
+    }
+
+    fn ours(number: u32) -> [u8; 4] {
+        zerocopy::transmute!(number)
+    }
+
+    #[test]
+    fn each_member_is_read_where_the_program_wrote_it() {
+        let expected = Task {
+            boottime_ns: 100,
+            start_boottime: 90,
+            parent_start: 80,
+            cgroup: 70,
+            pid: 1,
+            tgid: 2,
+            parent: 3,
+            uid: 4,
+            loginuid: 5,
+            session: 6,
+            user_ns: 7,
+            mnt_ns: 8,
+            pid_ns: 9,
+            net_ns: 10,
+            comm: b"sh".to_vec(),
+        };
+        assert_eq!(Event::parse(&bytes(1, 0, b"")), Ok(Event::Fork(expected.clone())));
+        let exec = Event::Exec { task: expected.clone(), filename: b"/bin/sh".to_vec() };
+        assert_eq!(Event::parse(&bytes(2, 7, b"/bin/sh\0old")), Ok(exec));
+        assert_eq!(
+            Event::parse(&bytes(3, 256, b"")),
+            Ok(Event::Exit { task: expected, code: 256 })
+        );
+    }
+
+    #[test]
+    fn what_is_short_or_unknown_is_no_event() {
+        let whole = bytes(2, 7, b"/bin/sh");
+        for length in 0..whole.len() {
+            assert_eq!(Event::parse(&whole[..length]), Err(Malformed::Short(length)));
+        }
+        assert_eq!(Event::parse(&bytes(99, 0, b"")), Err(Malformed::Unknown(99)));
+        let long = bytes(2, u32::MAX, b"");
+        assert_eq!(Event::parse(&long), Err(Malformed::Short(long.len())));
+    }
+}

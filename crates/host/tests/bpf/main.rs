@@ -1,0 +1,168 @@
+//! The BPF programs in the kernel that runs these tests. Needs root; what cannot run says so.
+
+#![allow(clippy::unwrap_used)] // Also in the functions that the tests share.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use host::bpf::{Event, Opened, Program, Programs, Report, Wanted};
+use host::channel::{Channel, Received};
+
+/// The programs, and what reads them; none where they cannot be had, which is said.
+fn load(wanted: &Wanted) -> Option<(Programs, Report, Opened)> {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: BPF programs are loaded by root");
+        return None;
+    }
+    let (programs, report) = Programs::load(wanted);
+    for (program, why) in report.missing() {
+        eprintln!("{} is missing: {why}", program.word());
+    }
+    if report.missing().next().is_some() {
+        eprintln!("skipped: this kernel, or this container, refuses programs");
+        return None;
+    }
+    let opened = programs.share().unwrap().unwrap().open().unwrap();
+    Some((programs, report, opened))
+}
+
+/// A shell that makes that many processes, each of which runs true(1), and its number.
+fn shell(processes: u32) -> u32 {
+    let script = format!("n=0; while [ $n -lt {processes} ]; do n=$((n+1)); /bin/true; done");
+    let mut shell =
+        Command::new("/bin/sh").args(["-c", &script]).stdin(Stdio::null()).spawn().unwrap();
+    let pid = shell.id();
+    assert!(shell.wait().unwrap().success());
+    pid
+}
+
+/// Everything that waits.
+fn drain(opened: &mut Opened) -> Vec<Event> {
+    let mut events = Vec::new();
+    let until = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < until {
+        let read =
+            opened.reader.read(Duration::from_millis(50), |event| events.push(event)).unwrap();
+        assert_eq!((read.unknown, read.short), (0, 0));
+        if read.events == 0 {
+            return events;
+        }
+    }
+    panic!("the ring never becomes empty");
+}
+
+#[test]
+fn every_process_is_told_once() {
+    let Some((_programs, report, mut opened)) = load(&Wanted::default()) else { return };
+    assert_eq!(report.attached().count(), Program::ALL.len());
+    assert_eq!(opened.programs(), Program::ALL);
+    drain(&mut opened);
+    let pid = shell(500);
+    let events = drain(&mut opened);
+    let ours = |event: &&Event| event.task().tgid == pid || event.task().parent == pid;
+    let (mut forks, mut execs, mut exits) = (0, 0, 0);
+    let mut shell_start = None;
+    for event in events.iter().filter(ours) {
+        let task = event.task();
+        assert!(task.boottime_ns >= task.start_boottime);
+        match event {
+            Event::Fork(task) if task.tgid == pid => {
+                shell_start = Some(task.start_boottime);
+                assert_eq!(task.parent, std::process::id());
+            }
+            Event::Fork(task) => {
+                assert_eq!(Some(task.parent_start), shell_start);
+                forks += 1;
+            }
+            Event::Exec { task, filename } if task.tgid == pid => assert_eq!(filename, b"/bin/sh"),
+            Event::Exec { task, filename } => {
+                assert_eq!(
+                    (filename.as_slice(), task.comm.as_slice()),
+                    (&b"/bin/true"[..], &b"true"[..])
+                );
+                execs += 1;
+            }
+            Event::Exit { task, code } => {
+                assert_eq!(*code, 0);
+                exits += u32::from(task.tgid != pid);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((forks, execs, exits), (500, 500, 500));
+    assert_eq!(opened.counters.lost(), 0);
+}
+
+#[test]
+fn what_finds_no_room_is_counted_exactly() {
+    let wanted = Wanted { ring_bytes: 4096, statistics: true, ..Wanted::default() };
+    let Some((programs, report, mut opened)) = load(&wanted) else { return };
+    assert_eq!(report.no_statistics, None);
+    shell(300);
+    // Nothing runs any more, so that both sides can be compared.
+    drop(programs);
+    let told = drain(&mut opened);
+    let of = |program| {
+        let count = |event: &&Event| match event {
+            Event::Fork(_) => program == Program::Fork,
+            Event::Exec { .. } => program == Program::Exec,
+            Event::Exit { .. } => program == Program::Exit,
+            _ => false,
+        };
+        told.iter().filter(count).count() as u64
+    };
+    // Every run of these two tells an event or has it counted.
+    let exec = opened.statistics(Program::Exec).unwrap();
+    let lost = opened.counters.of(Program::Exec);
+    assert_eq!(exec.runs, of(Program::Exec) + lost.reserve);
+    assert!(lost.reserve > 200, "{lost:?}");
+    assert!(opened.counters.lost() >= lost.lost());
+    assert_eq!((lost.storage, lost.read, exec.missed), (0, 0, 0));
+}
+
+#[test]
+fn another_end_reads_what_this_one_loaded() {
+    let Some((programs, _, opened)) = load(&Wanted::default()) else { return };
+    drop(opened);
+    let (here, there) = Channel::pair().unwrap();
+    let shared = programs.share().unwrap().unwrap();
+    let (bytes, fds) = shared.to_message();
+    here.send(&bytes, &fds).unwrap();
+    let mut buf = [0; 64];
+    let Received::Message { len, fds } = there.recv(&mut buf, None).unwrap() else { panic!() };
+    let mut opened = host::bpf::Shared::from_message(&buf[..len], fds).unwrap().open().unwrap();
+    let pid = shell(3);
+    // A second reader goes on where the first one ended.
+    let first = drain(&mut opened);
+    assert!(first.iter().any(|event| event.task().tgid == pid));
+    drop(opened);
+    let pid = shell(3);
+    let mut opened = programs.share().unwrap().unwrap().open().unwrap();
+    let next = drain(&mut opened);
+    assert!(next.iter().any(|event| event.task().tgid == pid));
+    assert!(next.iter().all(|event| !first.contains(event)));
+}
+
+#[test]
+fn the_cost_of_a_fork_is_under_a_microsecond() {
+    let wanted = Wanted { statistics: true, ..Wanted::default() };
+    let Some((_programs, _, mut opened)) = load(&wanted) else { return };
+    shell(1000);
+    drain(&mut opened);
+    for program in opened.programs() {
+        let statistics = opened.statistics(program).unwrap();
+        eprintln!("{}: {statistics:?}, {:?} ns a run", program.word(), statistics.per_run_ns());
+    }
+    let fork = opened.statistics(Program::Fork).unwrap();
+    assert!(fork.runs >= 1000);
+    assert!(fork.per_run_ns().unwrap() < 1000, "{fork:?}");
+}
+
+#[test]
+fn descriptors_of_something_else_are_refused() {
+    let file = || std::fs::File::open("/dev/null").unwrap().into();
+    assert!(host::bpf::Shared::from_message(&[1], vec![file(), file()]).is_err());
+    assert!(host::bpf::Shared::from_message(&[9], vec![file(), file(), file()]).is_err());
+    let shared = host::bpf::Shared::from_message(&[], vec![file(), file()]).unwrap();
+    assert!(shared.open().is_err());
+}
