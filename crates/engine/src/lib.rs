@@ -5,10 +5,12 @@
 //!
 //! - [`devices`]: the kernel's verity, integrity and crypt devices, heard through the audit log,
 //!   device events, the kernel log and polled status, each failure told once;
+//! - [`clock`]: changes of the system's clock, each told once, with who made it;
 //! - [`attribute`]: which mapped device, and which bytes of it, a kernel's number means;
 //! - [`scrub`]: how far a full check of a device is, whether another may go on from there, and its rate.
 
 pub mod attribute;
+pub mod clock;
 pub mod devices;
 pub mod scrub;
 mod text;

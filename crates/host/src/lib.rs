@@ -10,6 +10,7 @@ pub mod block_device;
 pub mod bpf;
 pub mod btrfs;
 pub mod channel;
+pub mod clock;
 pub mod device;
 pub mod dm;
 mod drops;

@@ -248,6 +248,7 @@ types! {
     2921 VT_MOUNT
     2922 VT_SCRUB
     2923 VT_AGENT
+    2924 VT_CLOCK
 }
 
 /// First number of veritrail's own types.

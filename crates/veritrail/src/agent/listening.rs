@@ -17,6 +17,7 @@ use super::inbox::Lost;
 use super::journal::{Handed, Journal, OwnRecord};
 use super::sources::{Context, Input, Name, Running, Served, millis};
 use super::status::{Board, Source, SourceState};
+use super::timekeeping::Timekeeping;
 use super::tree::Names;
 use super::watermark::{self, Mark, Note, Watermark};
 use crate::clock;
@@ -41,6 +42,7 @@ pub(super) struct Agent {
     board: Board,
     names: Names,
     devices: Watched,
+    timekeeping: Timekeeping,
     gaps: Gaps,
     lost: Lost,
     /// What the agent before this one has left.
@@ -90,6 +92,7 @@ impl Agent {
             board,
             names: Names::default(),
             devices: Watched::new(explainers),
+            timekeeping: Timekeeping::new(now()),
             gaps: Gaps::default(),
             lost: Lost::default(),
             before,
@@ -170,6 +173,7 @@ impl Agent {
         }
         self.context.inbox.abandon();
         self.devices.end(&mut self.journal);
+        self.timekeeping.end(&mut self.journal);
         self.tell_gaps(true);
         self.refresh();
         let status = self.board.lock().clone();
@@ -210,6 +214,7 @@ impl Agent {
             Input::Uevent(raw) => self.devices.handle_uevent(now(), &raw),
             Input::Kmsg(raw) => self.devices.handle_kmsg(now(), &raw),
             Input::Inventory(devices) => self.devices.handle_inventory(now(), devices),
+            Input::Clock(reading) => self.timekeeping.handle_reading(now(), reading),
             Input::Served(served) => self.served = served,
             Input::Explained(explained) => {
                 self.devices.handle_explained(now(), explained, &mut self.journal);
@@ -234,6 +239,7 @@ impl Agent {
         }
         self.journal.kernel(heard);
         self.devices.handle_event(now(), heard);
+        self.timekeeping.handle_event(now(), heard);
     }
 
     /// Says what nobody heard between the last agent and this one, whose first event this is.
@@ -279,6 +285,7 @@ impl Agent {
         }
         self.auditing = Some((on, lost));
         self.devices.handle_auditing(now(), on);
+        self.timekeeping.handle_auditing(on);
         for (_, source) in self.sources.iter_mut().filter(|(name, _)| *name == Name::Audit) {
             source.consequence = (!on).then(|| "auditing is off: nothing is heard".to_owned());
         }
@@ -298,11 +305,15 @@ impl Agent {
         if self.devices.act(now(), &mut self.journal) {
             self.running.ask_for_inventory();
         }
+        if self.timekeeping.act(now(), &mut self.journal) {
+            self.running.ask_for_clocks();
+        }
     }
 
     fn patience(&self) -> Duration {
         let tick = TICK.saturating_sub(self.ticked.elapsed());
-        let due = self.devices.due().map(|due| due.saturating_sub(now()));
+        let due = [self.devices.due(), self.timekeeping.due()].into_iter().flatten().min();
+        let due = due.map(|due| due.saturating_sub(now()));
         due.map_or(tick, |due| due.min(tick))
     }
 

@@ -24,6 +24,7 @@ mod listening;
 mod sources;
 mod start;
 mod status;
+mod timekeeping;
 mod tree;
 mod watermark;
 

@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(
             mistakes(text),
             [
-                "2: agent.sources.1: unknown variant `log`, expected one of `audit`, `uevent`, `kmsg`, `dm`",
+                "2: agent.sources.1: unknown variant `log`, expected one of `audit`, `uevent`, `kmsg`, `dm`, `clock`",
                 "3: agent.poll_second: unknown field `poll_second`, expected one of `sources`, `poll_seconds`, \
                  `audit_buffer` (did you mean `poll_seconds`?)",
                 "4: agent.audit_buffer: invalid type: string \"64M\", expected usize",

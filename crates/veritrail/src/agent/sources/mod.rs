@@ -4,6 +4,7 @@
 mod audit;
 mod mapped;
 mod served;
+mod timekeeping;
 
 use std::io;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use serde::Deserialize;
 use trail::Class;
 
 pub(super) use self::served::Served;
+pub(super) use self::timekeeping::read as read_clock;
 use super::explain::Explained;
 use super::gaps::Place;
 use super::heard::Heard;
@@ -40,10 +42,13 @@ pub(crate) enum Name {
     Kmsg,
     /// Tables and status of the device mapper, asked for again and again.
     Dm,
+    /// When the clock is set, and what steers it.
+    Clock,
 }
 
 impl Name {
-    pub(crate) const ALL: [Name; 4] = [Name::Audit, Name::Uevent, Name::Kmsg, Name::Dm];
+    pub(crate) const ALL: [Name; 5] =
+        [Name::Audit, Name::Uevent, Name::Kmsg, Name::Dm, Name::Clock];
 
     pub(super) fn word(self) -> &'static str {
         match self {
@@ -51,6 +56,7 @@ impl Name {
             Name::Uevent => "uevent",
             Name::Kmsg => "kmsg",
             Name::Dm => "dm",
+            Name::Clock => "clock",
         }
     }
 
@@ -67,6 +73,7 @@ impl Name {
             Name::Dm => {
                 "the names, tables and counters of the kernel's mapped devices are not known"
             }
+            Name::Clock => "a step of the clock that no record tells of is not seen",
         }
     }
 }
@@ -89,6 +96,8 @@ pub(super) enum Input {
     Kmsg(Vec<u8>),
     /// Every mapped device.
     Inventory(Vec<mapped::Mapped>),
+    /// The clocks, as they were read.
+    Clock(engine::clock::Reading),
     /// Every served device.
     Served(Vec<Served>),
     /// What lies at a place.
@@ -138,6 +147,7 @@ pub(super) struct Sources {
     uevent: Option<Uevents>,
     kmsg: Option<Kmsg>,
     dm: Option<host::dm::Control>,
+    clock: Option<host::clock::Witness>,
     /// What there is to say of each, in the order of [`Name::ALL`].
     report: Vec<(Name, SourceState, String)>,
 }
@@ -197,13 +207,22 @@ impl Sources {
                 }
                 None => Err("this kernel has no device mapper (modprobe dm-mod)".into()),
             },
+            Name::Clock => {
+                self.clock = Some(host::clock::Witness::open().map_err(said)?);
+                let apart = host::clock::distance().apart_ns;
+                Ok(format!("told when it is set, steps measured to {apart} ns"))
+            }
         }
     }
 
     /// Refuses to work without any.
     pub(super) fn check(&self) -> Result<(), Failure> {
-        let listening =
-            |(_, state, _): &(Name, SourceState, String)| *state == SourceState::Listening;
+        // Anybody may look at the clock: it is no reason to run, unless nothing else is wanted.
+        let wanted = self.report.iter().filter(|(_, state, _)| *state != SourceState::Off);
+        let only_clock = wanted.clone().all(|(name, ..)| *name == Name::Clock);
+        let listening = |(name, state, _): &(Name, SourceState, String)| {
+            *state == SourceState::Listening && (only_clock || *name != Name::Clock)
+        };
         if self.report.iter().any(listening) {
             return Ok(());
         }
@@ -262,10 +281,18 @@ impl Sources {
             let context = context.of(Name::Dm);
             spawn("dm", Box::new(move || mapped::read(&control, poll, &asked, &context)))?;
         }
+        let (ask_clock, clock_asked) = sync_channel(1);
+        if let Some(witness) = self.clock {
+            let context = context.of(Name::Clock);
+            spawn(
+                "clock",
+                Box::new(move || timekeeping::watch(&witness, poll, &clock_asked, &context)),
+            )?;
+        }
         let directory = context.served.clone();
         let context = context.of(Name::Dm);
         spawn("served", Box::new(move || served::read(&directory, poll, &context)))?;
-        Ok(Running { threads, ask })
+        Ok(Running { threads, ask, ask_clock })
     }
 }
 
@@ -339,6 +366,7 @@ pub(super) fn millis() -> u64 {
 pub(super) struct Running {
     threads: Vec<JoinHandle<()>>,
     ask: SyncSender<()>,
+    ask_clock: SyncSender<()>,
 }
 
 impl Running {
@@ -346,6 +374,11 @@ impl Running {
     pub(super) fn ask_for_inventory(&self) {
         // Where there is no device mapper, nobody listens; and one question is as good as many.
         let _ = self.ask.try_send(());
+    }
+
+    /// The clocks are wanted soon.
+    pub(super) fn ask_for_clocks(&self) {
+        let _ = self.ask_clock.try_send(());
     }
 
     /// Whether every thread has ended.

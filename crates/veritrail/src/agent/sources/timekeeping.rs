@@ -1,0 +1,68 @@
+//! The witness of the clock: told by the kernel when it is set, it reads the clocks, and it reads them
+//! when it is asked to and every few seconds anyway.
+
+use std::io;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use engine::clock::{Reading, Timex};
+use host::clock::{Witness, distance, timex};
+
+use super::{ForSource, Input};
+
+/// How soon a question is answered: the timer cannot be waited for together with it.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Reads until the agent stops.
+pub(super) fn watch(witness: &Witness, poll: Duration, asked: &Receiver<()>, context: &ForSource) {
+    if let Err(error) = listen(witness, poll, asked, context) {
+        context.ended(&error);
+    }
+}
+
+fn listen(
+    witness: &Witness,
+    poll: Duration,
+    asked: &Receiver<()>,
+    context: &ForSource,
+) -> io::Result<()> {
+    let mut last = None::<Instant>;
+    loop {
+        let was_set = witness.wait(LOOK)?;
+        let is_asked = asked.try_recv().is_ok();
+        if was_set {
+            context.counts.event();
+        }
+        let stopping = context.is_stopping();
+        if was_set || is_asked || stopping || last.is_none_or(|last| last.elapsed() >= poll) {
+            last = Some(Instant::now());
+            context.counts.message();
+            context.inbox.put(Input::Clock(read()));
+        }
+        if stopping {
+            return Ok(());
+        }
+    }
+}
+
+/// The clocks and what steers them, as they are now.
+pub(in crate::agent) fn read() -> Reading {
+    let steering = timex().ok().map(|timex| Timex {
+        modes: 0,
+        offset: timex.offset,
+        freq: timex.freq,
+        status: timex.status,
+        constant: timex.constant,
+        tick: timex.tick,
+        tai: timex.tai,
+        seconds: timex.seconds,
+        fraction: timex.fraction,
+    });
+    let distance = distance();
+    Reading {
+        boottime_ns: distance.boottime_ns,
+        offset_ns: distance.realtime_ns,
+        apart_ns: distance.apart_ns,
+        timex: steering,
+    }
+}

@@ -1,0 +1,73 @@
+//! Changes of the clock. This machine's is never set: a frequency by one unit of 2^-16 ppm and back is
+//! the least that there is.
+
+use std::time::Duration;
+
+use host::clock::timex;
+
+use crate::auditing::Auditing;
+use crate::bench::{Bench, soon};
+
+/// Steers the clock by `units`, as adjtimex(8) would; false where that is not allowed here.
+fn steer(freq: i64) -> bool {
+    let program = "import ctypes,sys\n\
+        b=(ctypes.c_long*26)()\n\
+        ctypes.cast(b,ctypes.POINTER(ctypes.c_int))[0]=2\n\
+        b[2]=int(sys.argv[1])\n\
+        sys.exit(ctypes.CDLL(None,use_errno=True).adjtimex(b)<0)";
+    let status =
+        std::process::Command::new("python3").args(["-c", program, &freq.to_string()]).status();
+    status.is_ok_and(|status| status.success())
+}
+
+/// The frequency as it was, whatever happens.
+struct Kept(i64);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        steer(self.0);
+    }
+}
+
+#[test]
+fn a_frequency_and_back_are_two_records_of_the_kernel_and_two_of_ours() {
+    let name = "a_frequency_and_back_are_two_records_of_the_kernel_and_two_of_ours";
+    let Some(_auditing) = Auditing::begin(name) else { return };
+    let freq = timex().unwrap().freq;
+    let _kept = Kept(freq);
+    if !steer(freq) {
+        eprintln!("SKIPPED {name}: the clock cannot be steered here");
+        return;
+    }
+    let rule = "-a always,exit -F arch=b64 -S adjtimex -S clock_adjtime -k clock";
+    let loaded = std::process::Command::new("auditctl").args(rule.split(' ')).status();
+    if !loaded.is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED {name}: no auditctl (package auditd)");
+        return;
+    }
+    let bench = Bench::new();
+    let agent = bench.start(&[]);
+    assert!(agent.says("clock: listening: "), "{:?}", agent.said);
+    assert!(steer(freq + 1) && steer(freq));
+    soon("the second change", || bench.bodies("VT_CLOCK").len() >= 2);
+    // Nothing more comes of them, from whatever source.
+    std::thread::sleep(Duration::from_secs(4));
+    let [there, back] = [freq, freq + 1].map(|units| units * 65_536_000);
+    assert_eq!(
+        bench.bodies("TIME_ADJNTPVAL"),
+        [format!("op=freq old={there} new={back}"), format!("op=freq old={back} new={there}")]
+    );
+    assert_eq!(bench.bodies("TIME_INJOFFSET"), [""; 0]);
+    let clock = bench.bodies("VT_CLOCK");
+    assert_eq!(clock.len(), 2, "{clock:?}");
+    for body in &clock {
+        assert!(
+            body.starts_with("call=clock_adjtime clock=realtime kind=slew old=")
+                || body.starts_with("call=adjtimex clock=realtime kind=slew old="),
+            "{body}"
+        );
+        assert!(body.ends_with(" by=task"), "{body}");
+    }
+    assert_eq!(agent.stop(), Some(0));
+    bench.trail_is_good();
+}
