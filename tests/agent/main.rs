@@ -9,6 +9,7 @@ mod auditing;
 mod bench;
 mod clock;
 mod day;
+mod events;
 mod lacking;
 mod life;
 mod losses;

@@ -26,6 +26,7 @@ pub mod mount;
 pub mod mount_namespaces;
 pub mod mountinfo;
 pub mod notify;
+pub mod peer;
 pub mod process;
 pub mod pstore;
 pub mod sandbox;

@@ -18,6 +18,7 @@ pub mod door;
 mod entry;
 mod error;
 pub mod export;
+pub mod follow;
 mod growing;
 mod identity;
 pub mod import;

@@ -23,6 +23,8 @@ pub struct Leaf<'a> {
     pub more: bool,
     /// The segment, relative to the trail.
     pub segment: &'a Path,
+    /// The first leaf of that segment.
+    pub(crate) segment_first: u64,
     /// Where in the segment it begins, in bytes.
     pub offset: u64,
 }
@@ -35,6 +37,8 @@ pub struct Reader<S: Store> {
     next: u64,
     /// The first one that is wanted.
     from: u64,
+    /// Whether the event of the leaf found last goes on.
+    more: bool,
 }
 
 impl<S: Store> Reader<S> {
@@ -48,7 +52,7 @@ impl<S: Store> Reader<S> {
             // There may be none yet; whether it is a trail says its `id`.
             crate::identity::origin(&store)?.map_err(Error::Tampered)?;
         }
-        let mut reader = Reader { store, open: None, next: 0, from: from.0 };
+        let mut reader = Reader { store, open: None, next: 0, from: from.0, more: false };
         let first = segments.iter().take_while(|segment| segment.first <= from.0).last();
         if let Some(first) = first {
             reader.next = first.first;
@@ -64,7 +68,7 @@ impl<S: Store> Reader<S> {
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<Option<Leaf<'_>>, Error> {
         let mut asked_again = false;
-        let more = loop {
+        self.more = loop {
             let Some((segment, leaves)) = &mut self.open else {
                 if !self.enter()? {
                     return Ok(None);
@@ -107,14 +111,25 @@ impl<S: Store> Reader<S> {
                 }
             }
         };
-        let index = LeafIndex(self.next - 1);
-        Ok(self.open.as_ref().map(|(segment, leaves)| Leaf {
+        Ok(self.current())
+    }
+
+    /// The leaf found last.
+    pub(crate) fn current(&self) -> Option<Leaf<'_>> {
+        let index = LeafIndex(self.next.checked_sub(1)?);
+        self.open.as_ref().map(|(segment, leaves)| Leaf {
             index,
             bytes: leaves.bytes(),
-            more,
+            more: self.more,
             segment: &segment.path,
+            segment_first: segment.first,
             offset: leaves.start(),
-        }))
+        })
+    }
+
+    /// The leaf that comes next, whether it is wanted or not.
+    pub(crate) fn position(&self) -> LeafIndex {
+        LeafIndex(self.next)
     }
 
     /// Goes on in the segment that begins with the next leaf; false if there is none.

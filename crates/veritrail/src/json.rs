@@ -167,6 +167,12 @@ impl<'a> Record<'a> {
     }
 }
 
+/// The place of the event that this line ends.
+pub(crate) fn leaf(line: &Line<'_>) -> Option<LeafIndex> {
+    let text = tail_value(line.own_tail()?, "VT_LEAF")?;
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
 /// RFC 3339 in UTC with milliseconds.
 fn time(id: EventId) -> Option<String> {
     let stamp = jiff::Timestamp::from_millisecond(i64::try_from(id.millis).ok()?).ok()?;

@@ -10,6 +10,7 @@ mod json;
 mod json_line;
 mod mapped;
 mod outcome;
+mod pieces;
 mod place;
 mod run_dir;
 mod scrub;

@@ -55,7 +55,7 @@ pub(crate) fn only_ours(dir: &Path) -> Result<(), Failure> {
 
 /// Does `work` with a path of `dir` that is short enough for a socket's address (108 bytes).
 pub(crate) fn near<T>(dir: &Path, work: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
-    const LONGEST: usize = 107 - "/control".len();
+    const LONGEST: usize = 107 - "/events.sock".len();
     if dir.as_os_str().len() <= LONGEST {
         return work(dir);
     }

@@ -4,6 +4,7 @@
 
 mod basics;
 mod crash;
+mod follow;
 mod hostile;
 mod kill;
 mod kit;

@@ -36,7 +36,7 @@ impl Heard {
 }
 
 /// How much a record matters (design section 4, Priorities).
-fn class(line: &Line<'_>) -> Class {
+pub(super) fn class(line: &Line<'_>) -> Class {
     match line.effective_type() {
         RecordType::DM_CTRL
         | RecordType::DM_EVENT

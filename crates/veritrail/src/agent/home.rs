@@ -3,6 +3,7 @@
 //! ```text
 //! /run/veritrail/
 //! ├── fs/                    its tree, by FUSE
+//! ├── events.sock            events as they come, for whom the configuration names (events/)
 //! └── agent/                 for the owner only
 //!     ├── lock               held as long as it lives
 //!     ├── control            its socket
@@ -49,6 +50,11 @@ impl Home {
     /// The devices that are served below the same run directory.
     pub(super) fn served(&self) -> Result<Directory, Failure> {
         Directory::locate(Some(&self.run_dir))
+    }
+
+    /// What else stands beside the agent's own directory.
+    pub(crate) fn run_dir(&self) -> &Path {
+        &self.run_dir
     }
 
     /// Where the tree is unless something else is said.

@@ -9,6 +9,7 @@ use record::write::Body;
 use trail::Field;
 
 use super::devices::Watched;
+use super::events::Meter;
 use super::explain::Explainers;
 use super::gaps::{Gaps, Place};
 use super::heard::Heard;
@@ -63,6 +64,8 @@ pub(super) struct Agent {
     recalled: Option<Handed>,
     /// Devices that are served below the same run directory.
     served: Vec<Served>,
+    /// Of those who read events.
+    readers: Option<Meter>,
 }
 
 impl Agent {
@@ -107,6 +110,7 @@ impl Agent {
             began: Instant::now(),
             recalled: None,
             served: Vec::new(),
+            readers: None,
         }
     }
 
@@ -114,6 +118,11 @@ impl Agent {
     pub(super) fn show(&mut self, names: Names, tree: Option<&Path>) {
         self.names = names;
         self.board.lock().tree = tree.map(|path| path.to_string_lossy().into_owned());
+    }
+
+    /// Who reads events is counted there.
+    pub(super) fn count_readers(&mut self, meter: Option<Meter>) {
+        self.readers = meter;
     }
 
     /// Records the beginning, and waits for that to be durable, but not for ever: a slow disk is no
@@ -386,6 +395,7 @@ impl Agent {
         status.sources = self.sources.iter().map(|(_, source)| source.clone()).collect();
         status.own_events = self.own_events;
         status.passed_over = self.devices.passed_over();
+        status.events = self.readers.as_ref().map(Meter::read);
         status.violations = self.devices.violations();
         status.devices = self.devices.devices();
         status.devices.extend(self.served.iter().map(Served::device));

@@ -8,11 +8,14 @@
 //!          decision loop ──▶ trail     one thread                         listening.rs journal.rs
 //!            │       │
 //!          board   names               for whoever asks                   status.rs tree.rs
+//!
+//!     trail ──▶ readers                  a thread each, of the trail's files  events/
 //! ```
 //!
 //! The lock, the control socket and the note for the next agent lie in the run directory (home.rs).
 
 mod devices;
+pub(crate) mod events;
 mod explain;
 mod gaps;
 mod heard;

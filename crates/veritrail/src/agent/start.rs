@@ -14,6 +14,7 @@ use host::sandbox::{Capabilities, keep_capabilities};
 use host::{fuse_tree, mount, mountinfo, notify};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use super::events::Events;
 use super::explain::Explainers;
 use super::home::{self, Home};
 use super::inbox::Inbox;
@@ -59,6 +60,7 @@ pub(crate) fn run(options: Options, out: &mut dyn Write) -> Result<(), Failure> 
     let board = Board::default();
     let names = Names::default();
     let serving = mounted.and_then(|connection| tree.serve(connection, names.clone()));
+    let followed = trail.clone();
     let context = Context {
         inbox: Arc::clone(&inbox),
         stop: Arc::new(AtomicBool::new(false)),
@@ -67,6 +69,7 @@ pub(crate) fn run(options: Options, out: &mut dyn Write) -> Result<(), Failure> 
         trail: trail.clone(),
         served: home.served()?,
     };
+    let events_settings = config.events();
     let journal = Journal::open(trail, config)?;
     let report = sources.report();
     let running = sources.start(&context).map_err(|e| failed("start a thread", e))?;
@@ -82,6 +85,11 @@ pub(crate) fn run(options: Options, out: &mut dyn Write) -> Result<(), Failure> 
         .spawn(move || status::answer_all(&listener, &answering))
         .map_err(|e| failed("start a thread", e))?;
 
+    let events = match events_settings.enabled {
+        true => Some(Events::start(home.run_dir(), &followed, events_settings)?),
+        false => None,
+    };
+    agent.count_readers(events.as_ref().map(Events::meter));
     agent.begin(PROMPT)?;
     let told = say_ready(&board, serving.as_ref().err(), out);
     let ended = told.and_then(|()| agent.run());
@@ -90,6 +98,9 @@ pub(crate) fn run(options: Options, out: &mut dyn Write) -> Result<(), Failure> 
     let unmounted = tree.unmount();
     let socket = home.clear_socket();
     let closed = agent.end();
+    if let Some(events) = events {
+        events.stop();
+    }
     drop(lock);
     ended.and(closed).and(unmounted).and(socket)
 }

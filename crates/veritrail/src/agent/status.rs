@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::events::Readers;
 use crate::json_line;
 
 /// What is asked.
@@ -43,6 +44,9 @@ pub(crate) struct Status {
     #[serde(default)]
     pub(crate) passed_over: PassedOver,
     pub(crate) inbox: Inbox,
+    /// Of events.sock; none where there is none.
+    #[serde(default)]
+    pub(crate) events: Option<Readers>,
     pub(crate) violations: u64,
     pub(crate) devices: Vec<Device>,
 }

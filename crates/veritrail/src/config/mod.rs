@@ -5,6 +5,7 @@
 //! and name it in the three lists below.
 
 mod agent;
+mod events;
 mod places;
 mod trail;
 mod verity;
@@ -14,6 +15,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+pub(crate) use events::Events as EventsSettings;
 pub(crate) use places::{default_state, default_trail};
 pub(crate) use written::Mistake;
 
@@ -32,6 +34,7 @@ pub(crate) struct Config {
     trail: trail::Trail,
     verity: verity::Verity,
     agent: agent::Agent,
+    events: events::Events,
 }
 
 impl Config {
@@ -87,6 +90,7 @@ impl Config {
             trail: written.section(),
             verity: written.section(),
             agent: written.section(),
+            events: written.section(),
         };
         written.finish().map(|()| config)
     }
@@ -134,7 +138,7 @@ mod tests {
                 "9: trail.sinks.1.fil: unknown variant `fil`, expected `file` or `command` (did you mean \
                  `file`?)",
                 "10: verity.deeper: unknown field `deeper`, expected `restart_command` or `panic_command`",
-                "12: there is no section `else` (there are trail, verity, agent)",
+                "12: there is no section `else` (there are trail, verity, agent, events)",
             ]
         );
     }

@@ -1,5 +1,7 @@
 //! `veritrail agent`: listen to the kernel, and say how that goes.
 
+mod events;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +18,7 @@ pub(crate) enum Verb {
     Run(RunArgs),
     Status(StatusArgs),
     CheckConfig(CheckArgs),
+    Events(events::EventsArgs),
 }
 
 /// Listen to the kernel in the foreground, for a service manager
@@ -91,6 +94,7 @@ impl Verb {
             Verb::Run(args) => run(args, out),
             Verb::Status(args) => status(args, out),
             Verb::CheckConfig(args) => check_config(args, out),
+            Verb::Events(args) => events::run(args, out),
         }
     }
 }
@@ -182,6 +186,13 @@ fn print(status: &Status, out: &mut dyn Write) -> Result<(), Failure> {
         "queue:      {} of {} bytes at most; lost {} integrity, {} keyed, {} rest",
         inbox.high_water, inbox.capacity, inbox.lost_integrity, inbox.lost_keyed, inbox.lost_rest
     )?;
+    if let Some(events) = &status.events {
+        writeln!(
+            out,
+            "readers:    {} of events.sock now, {} ever; {} refused, {} that took nothing cut off",
+            events.readers, events.served, events.refused, events.cut
+        )?;
+    }
     writeln!(out, "own:        {} events of our own calls were not kept", status.own_events)?;
     let over = &status.passed_over;
     writeln!(

@@ -9,8 +9,6 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use nix::unistd::{Gid, Group, Uid, User};
 use record::interpret::{EventContext, Interpreter, Names};
-use record::stored::tail_value;
-use record::units::LeafIndex;
 use record::{Line, RecordType, Stamp};
 
 use super::Manner;
@@ -48,7 +46,7 @@ impl<'o> Printer<'o> {
             Format::Default => self.default(event),
             Format::Interpret => self.interpret(event),
             Format::Json => {
-                let leaf = event.iter().rev().find_map(leaf);
+                let leaf = event.iter().rev().find_map(json::leaf);
                 json::Event::new(leaf, event).map_or(Ok(()), |event| event.write(self.out))
             }
         }?;
@@ -120,12 +118,6 @@ fn local(stamp: Stamp, zone: &TimeZone) -> Zoned {
     let millis = i64::try_from(stamp.millis).unwrap_or(i64::MAX);
     let moment = Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH);
     moment.to_zoned(zone.clone())
-}
-
-/// The place of the event that this line ends.
-fn leaf(line: &Line<'_>) -> Option<LeafIndex> {
-    let text = tail_value(line.own_tail()?, "VT_LEAF")?;
-    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// The users and groups of this machine, each asked for once.
