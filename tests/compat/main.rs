@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod auditctl;
 mod ausearch;
 mod ausearch_reads;
 mod fec;

@@ -35,6 +35,7 @@ enum Verb {
     Device(verbs::device::Verb),
     Serve(verbs::serve::ServeArgs),
     Scrub(Box<verbs::scrub::ScrubArgs>),
+    Rules(verbs::rules::RulesArgs),
     /// The agent, which listens to the kernel: run, status
     #[command(subcommand)]
     Agent(verbs::agent::Verb),
@@ -64,6 +65,7 @@ pub(crate) enum Called {
     Veritrail,
     Veritysetup,
     Ausearch,
+    Auditctl,
 }
 
 impl Called {
@@ -71,6 +73,7 @@ impl Called {
         match Path::new(name).file_name().and_then(|n| n.to_str()) {
             Some("veritysetup") => Called::Veritysetup,
             Some("ausearch") => Called::Ausearch,
+            Some("auditctl") => Called::Auditctl,
             _ => Called::Veritrail,
         }
     }
@@ -100,6 +103,8 @@ impl Called {
             (Called::Veritysetup, Some(ErrorKind::AlreadyExists | ErrorKind::ResourceBusy)) => 5,
             // ausearch has one status for all that is not an event.
             (Called::Veritysetup | Called::Ausearch, _) => 1,
+            // So has auditctl.
+            (Called::Auditctl, _) => 255,
             (Called::Veritrail, _) => failure.kind.code(),
         }
     }
@@ -108,6 +113,7 @@ impl Called {
     fn usage_code(self) -> u8 {
         match self {
             Called::Veritysetup | Called::Ausearch => 1,
+            Called::Auditctl => 255,
             Called::Veritrail => Kind::Usage.code(),
         }
     }
@@ -129,6 +135,9 @@ pub(crate) fn parse(mut args: Vec<OsString>) -> Result<Command, ExitCode> {
         Called::Ausearch => {
             verbs::search::spell_out(&mut args[1..]);
             alone("ausearch", args).map(|args| Verb::Search(Box::new(args)))
+        }
+        Called::Auditctl => {
+            Ok(Verb::Rules(verbs::rules::RulesArgs::of_auditctl(args.split_off(1))))
         }
     };
     verb.map(|verb| Command { verb, typed, called_as }).map_err(|error| {
@@ -164,7 +173,7 @@ impl Command {
             Verb::Search(args) => {
                 let manner = match self.called_as {
                     Called::Ausearch => Manner::Ausearch,
-                    Called::Veritrail | Called::Veritysetup => Manner::Own,
+                    Called::Veritrail | Called::Veritysetup | Called::Auditctl => Manner::Own,
                 };
                 args.run(manner, &Clock::read(), out)
             }
@@ -173,6 +182,7 @@ impl Command {
             Verb::Agent(verb) => verb.run(out),
             Verb::Serve(args) => verbs::serve::run(args, out),
             Verb::Scrub(args) => verbs::scrub::run(args, out),
+            Verb::Rules(args) => args.run(out),
             Verb::Demo(args) => verbs::demo::run(args, out),
             Verb::Doctor(args) => verbs::doctor::run(args, out),
             Verb::Completions(args) => verbs::completions::completions(args, out),

@@ -12,6 +12,7 @@ mod mapped;
 mod outcome;
 mod pieces;
 mod place;
+mod rules;
 mod run_dir;
 mod scrub;
 mod served;

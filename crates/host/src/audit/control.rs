@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use super::error::{Capability, Error};
-use super::message::{ACKNOWLEDGE, Features, ReplyBody, Setting, Status, kind, replies, request};
+use super::message::{
+    ACKNOWLEDGE, Features, ReplyBody, Setting, Status, equivalent, feature_for_ever, kind, replies,
+    request,
+};
 use super::socket::Socket;
 use crate::wait::readable;
 
@@ -149,6 +152,42 @@ impl Control {
     /// As [`Control::set_enabled`].
     pub fn reset_lost(&mut self) -> Result<u32, Error> {
         self.set("reset audit's count of lost records", Setting::Lost)
+    }
+
+    /// Sets [`Status::backlog_wait_time_actual`] to zero, and says what it was.
+    ///
+    /// # Errors
+    /// As [`Control::set_enabled`].
+    pub fn reset_waited(&mut self) -> Result<u32, Error> {
+        self.set("reset audit's sum of waiting", Setting::Waited)
+    }
+
+    /// Keeps login uids from being set again until the machine is booted again.
+    ///
+    /// # Errors
+    /// As [`Control::set_enabled`].
+    pub fn freeze_login_uids(&mut self) -> Result<(), Error> {
+        let doing = "keep login uids as they are";
+        let only_once = feature_for_ever(1 << 1);
+        self.ask(doing, kind::SET_FEATURE, &only_once, Expected::Nothing).map(drop)
+    }
+
+    /// Takes what is not mounted there any more out of the trees of `dir` rules.
+    ///
+    /// # Errors
+    /// As [`Control::set_enabled`].
+    pub fn trim(&mut self) -> Result<(), Error> {
+        self.ask("trim watched trees", kind::TRIM, &[], Expected::Nothing).map(drop)
+    }
+
+    /// Has rules that watch the tree at `mount` watch what is at `subtree` too.
+    ///
+    /// # Errors
+    /// Where one of them is not there, and as [`Control::set_enabled`].
+    pub fn make_equivalent(&mut self, mount: &[u8], subtree: &[u8]) -> Result<(), Error> {
+        let doing = "make two trees one to audit";
+        let both = equivalent(mount, subtree).ok_or(Error::Refused { doing })?;
+        self.ask(doing, kind::MAKE_EQUIVALENT, &both, Expected::Nothing).map(drop)
     }
 
     /// Every rule in the form of the wire (`struct audit_rule_data`), in the kernel's order.

@@ -30,6 +30,9 @@ pub(super) mod kind {
     pub(crate) const ADD_RULE: u16 = 1011;
     pub(crate) const DEL_RULE: u16 = 1012;
     pub(crate) const LIST_RULES: u16 = 1013;
+    pub(crate) const TRIM: u16 = 1014;
+    pub(crate) const MAKE_EQUIVALENT: u16 = 1015;
+    pub(crate) const SET_FEATURE: u16 = 1018;
     pub(crate) const GET_FEATURE: u16 = 1019;
     /// `AUDIT_REPLACE`: is the registered reader still there?
     pub(crate) const REPLACE: u16 = 1329;
@@ -189,6 +192,8 @@ pub(super) enum Setting {
     BacklogWaitTime(u32),
     /// To zero; answered with the number it was.
     Lost,
+    /// The same, of [`Status::backlog_wait_time_actual`].
+    Waited,
 }
 
 impl Setting {
@@ -203,6 +208,7 @@ impl Setting {
             Setting::BacklogLimit(value) => (0x10, 4, value),
             Setting::BacklogWaitTime(value) => (0x20, 8, value),
             Setting::Lost => (0x40, 5, 0),
+            Setting::Waited => (0x80, 9, 0),
         };
         let numbers = (0..10).map(|at| if at == place { value } else { 0 });
         std::iter::once(bit).chain(numbers).flat_map(ours).collect()
@@ -226,6 +232,18 @@ impl Features {
         let at = |range| bytes.get(range).and_then(number).unwrap_or(0);
         Self { on: at(8..12), locked: at(12..16) }
     }
+}
+
+/// `struct audit_features` that switches one on and keeps it so.
+pub(super) fn feature_for_ever(bit: u32) -> Vec<u8> {
+    // Version, which are meant, which are on, which are locked.
+    [1, bit, bit, bit].into_iter().flat_map(ours).collect()
+}
+
+/// Two paths that are one tree to the rules that watch it.
+pub(super) fn equivalent(mount: &[u8], subtree: &[u8]) -> Option<Vec<u8>> {
+    let size = |path: &[u8]| u32::try_from(path.len()).ok().map(ours);
+    Some([&size(mount)?[..], &size(subtree)?[..], mount, subtree].concat())
 }
 
 /// The process that asks to be the audit daemon, in the probe of the one that is.
@@ -315,6 +333,7 @@ mod tests {
                 Status { backlog_wait_time: value, ..zero }
             );
             prop_assert_eq!(set(Setting::Lost), zero);
+            prop_assert_eq!(set(Setting::Waited), zero);
         }
     }
 
@@ -326,6 +345,15 @@ mod tests {
             assert_eq!(record(&datagram), Some((1339, b"audit(1.000:1):".as_slice())));
         }
         assert_eq!(record(&[0; 15]), None);
+    }
+
+    #[test]
+    fn a_switch_and_two_paths_are_laid_out_as_the_kernel_reads_them() {
+        let numbers: Vec<u32> = feature_for_ever(2).chunks(4).filter_map(number).collect();
+        assert_eq!(numbers, [1, 2, 2, 2]);
+        let both = equivalent(b"/proc", b"/sys/x").unwrap();
+        assert_eq!((number(&both[..4]), number(&both[4..8])), (Some(5), Some(6)));
+        assert_eq!(&both[8..], b"/proc/sys/x");
     }
 
     #[test]

@@ -103,6 +103,22 @@ pub enum RuleErrorKind {
     /// More conditions than there is room for.
     #[error("a rule has at most 64 conditions, keys together being one")]
     TooMany,
+    /// What does not stand beside this option.
+    #[error("this does not stand beside {0}")]
+    Beside(&'static str),
+    /// A value that an option does not take.
+    #[error("`{value}` is no value of {option}")]
+    Setting {
+        /// The option.
+        option: &'static str,
+        /// What is there.
+        value: String,
+        /// What would be.
+        allowed: &'static str,
+    },
+    /// What belongs to -q.
+    #[error("`{0}` is not a mount and a subtree")]
+    Equivalent(String),
     /// A text that is too long.
     #[error("{what} is {length} bytes long, and may be {most}")]
     TooLong {
@@ -127,8 +143,12 @@ impl RuleError {
         Some(match &self.kind {
             RuleErrorKind::Empty => "-a always,exit -F arch=b64 -S execve -k run".into(),
             RuleErrorKind::Option(_) => {
-                "a rule has -a, -A, -d, -S, -F, -C, -w, -W, -p and -k".into()
+                "a rule has -a, -A, -d, -S, -F, -C, -w, -W, -p and -k; other lines are -D, -e, -f, \
+                 -b, -r, -c, -i, -l, -m, -q, -s, -t and those of auditctl(8) with two hyphens"
+                    .into()
             }
+            RuleErrorKind::Beside(_) => "write it on a line, or as a command, of its own".into(),
+            RuleErrorKind::Equivalent(_) => "two absolute paths with a comma between".into(),
             RuleErrorKind::NotBegun(_) => "begin with -a LIST,ACTION or -w PATH".into(),
             RuleErrorKind::Begun => "write another rule".into(),
             RuleErrorKind::Head(_) => {
@@ -139,12 +159,16 @@ impl RuleError {
             RuleErrorKind::NoOperator(_) => {
                 "a field, one of = != < <= > >= & &=, and a value, without blanks".into()
             }
-            RuleErrorKind::Operator { allowed, .. } | RuleErrorKind::Value { allowed, .. } => {
+            RuleErrorKind::Operator { allowed, .. }
+            | RuleErrorKind::Setting { allowed, .. }
+            | RuleErrorKind::Value { allowed, .. } => {
                 format!("it takes {allowed}")
             }
             RuleErrorKind::FieldOnList { list, .. } => match list {
-                List::User => "there are pid uid gid auid msgtype exe subj_* and key".into(),
-                List::Exclude => "there are pid uid gid auid msgtype exe subj_* and key".into(),
+                List::User => "there are pid uid gid auid msgtype exe subj_* contid and key".into(),
+                List::Exclude => {
+                    "there are pid uid gid auid msgtype exe subj_* contid and key".into()
+                }
                 List::Task => "there are fields of the task: pid, uids, gids, auid, sessionid, \
                                pers, exe, subj_* and key"
                     .into(),

@@ -111,6 +111,8 @@ pub(super) enum Place {
     Call,
     /// `exit`.
     Exit,
+    /// `user`, `exit`, `exclude`.
+    Container,
     /// `filesystem`.
     Filesystem,
     Everywhere,
@@ -125,6 +127,7 @@ impl Place {
             Place::Task => matches!(list, List::Task | List::Exit | List::IoUring),
             Place::Call => matches!(list, List::Exit | List::IoUring),
             Place::Exit => list == List::Exit,
+            Place::Container => matches!(list, List::User | List::Exit | List::Exclude),
             Place::Filesystem => list == List::Filesystem,
         }
     }
@@ -154,6 +157,8 @@ pub(super) enum Kind {
     Perm,
     FileType,
     FsType,
+    /// An audit container identifier, of 64 bits.
+    ContId,
     /// An address family, as a number.
     Family,
     /// 0 or 1.
@@ -235,6 +240,7 @@ fields! {
     24 "loginuid_set" LoginUidSet: Flag Equality Message,
     25 "sessionid" SessionId: Session Order Task,
     26 "fstype" FsType: FsType Equality Filesystem,
+    27 "contid" ContId: ContId All Container,
     100 "devmajor" DevMajor: Number Order Call,
     101 "devminor" DevMinor: Number All Call,
     102 "inode" Inode: Unsigned Equality Call,

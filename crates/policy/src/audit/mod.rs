@@ -14,17 +14,23 @@
 //! that a path's folder exists, it alone knows.
 
 mod error;
+mod evaluate;
+mod facts;
 mod field;
 mod parse;
 mod print;
 mod rule;
+mod statement;
 mod wire;
 mod words;
 
 pub use error::{RuleError, RuleErrorKind};
+pub use evaluate::{Decision, Matches, decide, matches};
+pub use facts::{Fact, Facts, Name};
 pub use field::{Comparison, Field, Operator};
 pub use parse::{Change, Context};
-pub use rule::{Action, Condition, List, Rule, Syscalls, Value};
+pub use rule::{Action, Condition, InKernel, List, NoRoom, Rule, Syscalls, Value};
+pub use statement::{Setting, Signal, Statement};
 pub use wire::WireError;
 
 #[cfg(test)]

@@ -106,7 +106,7 @@ pub(super) fn bits_of(number: u32) -> Option<u32> {
     (1..16).contains(&number).then_some(number)
 }
 
-fn wrong(word: Word<'_>, kind: RuleErrorKind) -> RuleError {
+pub(super) fn wrong(word: Word<'_>, kind: RuleErrorKind) -> RuleError {
     RuleError::new(kind, word.span())
 }
 
@@ -175,7 +175,9 @@ impl<'c> Builder<'c> {
         if !self.list.has_syscalls() {
             return Err(wrong(argument, RuleErrorKind::Syscalls(self.list)));
         }
-        let mut calls = self.syscalls.unwrap_or(Syscalls::NONE);
+        // A watch is for all of them, whatever is named beside.
+        let none = if self.watch { Syscalls::ALL } else { Syscalls::NONE };
+        let mut calls = self.syscalls.unwrap_or(none);
         for part in argument.split(',') {
             if part.text == "all" {
                 calls = Syscalls::ALL;
@@ -344,6 +346,14 @@ impl<'c> Builder<'c> {
                 is_one.then_some(kind).ok_or_else(|| unknown("type of file", None))?
             }
             Kind::FsType => among("file system here", FS_TYPES)?,
+            Kind::ContId => {
+                let wide = match word.text {
+                    "unset" | "-1" => Some(u64::MAX),
+                    text => wide(text),
+                };
+                let what = "a number from 0 to 18446744073709551615, or unset";
+                return wide.map(Value::Wide).ok_or_else(|| expected(what));
+            }
             Kind::Comparison => return Err(expected("two fields, by -C")),
             Kind::Label => {
                 let label = text(row.name, word)?;
@@ -446,7 +456,7 @@ fn comparison(argument: Word<'_>) -> Result<(Word<'_>, Operator, Word<'_>), Rule
 }
 
 /// A number as strtol(3) reads it with base 0, that 32 bits hold.
-fn number(text: &str) -> Option<u32> {
+pub(super) fn number(text: &str) -> Option<u32> {
     let (negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),
         None => (false, text),
@@ -465,6 +475,17 @@ fn number(text: &str) -> Option<u32> {
     } else {
         u32::try_from(number).ok()
     }
+}
+
+/// The same of 64 bits, without a sign.
+fn wide(text: &str) -> Option<u64> {
+    let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => (digits, 16),
+        None if text.len() > 1 && text.starts_with('0') => (text, 8),
+        None => (text, 10),
+    };
+    let all = digits.bytes().all(|digit| digit.is_ascii_alphanumeric());
+    u64::from_str_radix(digits, radix).ok().filter(|_| all)
 }
 
 /// What a call returned: a number or the name of an error, which is returned as its negative.

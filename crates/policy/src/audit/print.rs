@@ -20,6 +20,16 @@ impl Rule {
     /// The rule in auditctl's words, where `b64` and `b32` are the architectures of `machine`.
     #[must_use]
     pub fn to_text(&self, machine: Machine) -> String {
+        self.print(machine, Names::Plain)
+    }
+
+    /// The same with more names, as `auditctl -l -i` prints it.
+    #[must_use]
+    pub fn to_names(&self, machine: Machine) -> String {
+        self.print(machine, Names::More)
+    }
+
+    fn print(&self, machine: Machine, names: Names) -> String {
         let mut line = String::new();
         if let Some((path, perm, keys)) = self.as_watch() {
             line.push_str("-w ");
@@ -37,16 +47,16 @@ impl Rule {
         let arch = self.conditions.iter().rposition(|condition| condition.field == Field::Arch);
         let (before, behind) = self.conditions.split_at(arch.map_or(0, |at| at + 1));
         for condition in before {
-            push_condition(condition, machine, &mut line);
+            push_condition(condition, machine, names, &mut line);
         }
         let numbering = before.last().and_then(|condition| match condition.value {
             Value::Number(arch) => Machine::from_audit_arch(arch),
-            Value::Text(_) => None,
+            Value::Text(_) | Value::Wide(_) => None,
         });
         let numbering = if arch.is_some() { numbering } else { Some(machine) };
         self.push_calls(numbering, &mut line);
         for condition in behind {
-            push_condition(condition, machine, &mut line);
+            push_condition(condition, machine, names, &mut line);
         }
         line
     }
@@ -96,7 +106,14 @@ impl Rule {
     }
 }
 
-fn push_condition(condition: &Condition, machine: Machine, line: &mut String) {
+/// Whether architectures have their names, and what is unset has none.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Names {
+    Plain,
+    More,
+}
+
+fn push_condition(condition: &Condition, machine: Machine, names: Names, line: &mut String) {
     let Condition { field, operator, value } = condition;
     let sign = operator.sign();
     let Some(row) = field.row() else {
@@ -116,7 +133,13 @@ fn push_condition(condition: &Condition, machine: Machine, line: &mut String) {
         }
         Value::Number(number) => {
             let _ = write!(line, " -F {}{sign}", row.name);
-            push_number(*number, row.kind, machine, line);
+            push_number(*number, row.kind, machine, names, line);
+        }
+        Value::Wide(u64::MAX) => {
+            let _ = write!(line, " -F {}{sign}unset", row.name);
+        }
+        Value::Wide(wide) => {
+            let _ = write!(line, " -F {}{sign}{wide}", row.name);
         }
         Value::Text(text) if row.kind == Kind::Key => {
             for key in text.split(|byte| *byte == Rule::KEY_SEPARATOR) {
@@ -131,9 +154,13 @@ fn push_condition(condition: &Condition, machine: Machine, line: &mut String) {
     }
 }
 
-fn push_number(number: u32, kind: Kind, machine: Machine, line: &mut String) {
+fn push_number(number: u32, kind: Kind, machine: Machine, names: Names, line: &mut String) {
     let signed = number.cast_signed();
     let name = match kind {
+        Kind::Arch if names == Names::More => Machine::from_audit_arch(number).map(Machine::name),
+        Kind::LoginUid | Kind::Session if names == Names::More && number == u32::MAX => {
+            Some("unset")
+        }
         Kind::Arch => match (Machine::from_audit_arch(number), native(machine)) {
             (Some(known), (long, _)) if Some(known) == long => Some("b64"),
             (Some(known), (_, short)) if Some(known) == short => Some("b32"),

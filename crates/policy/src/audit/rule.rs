@@ -47,17 +47,92 @@ impl Rule {
         &self.conditions
     }
 
+    /// What of it a kernel evaluates that does not know `contid`: no kernel that was released does.
+    #[must_use]
+    pub fn in_kernel(&self) -> InKernel {
+        let known = |condition: &&Condition| condition.field != Field::ContId;
+        let conditions: Vec<_> = self.conditions.iter().filter(known).cloned().collect();
+        if conditions.len() == self.conditions.len() {
+            return InKernel::Whole;
+        }
+        match (self.list, self.action) {
+            (List::Exit, Action::Always) => {
+                InKernel::Broader(Box::new(Rule { conditions, ..self.clone() }))
+            }
+            _ => InKernel::Nothing,
+        }
+    }
+
+    /// Whether it is for every system call of every task, but for what `key` says.
+    #[must_use]
+    pub fn is_for_everything(&self) -> bool {
+        let narrows = |condition: &Condition| !matches!(condition.field, Field::Key | Field::Arch);
+        self.syscalls.is_all() && !self.conditions.iter().any(narrows)
+    }
+
+    /// The same rule, whose first key is this one.
+    ///
+    /// # Errors
+    /// Where there is no room for it.
+    pub fn with_key(&self, key: &[u8]) -> Result<Self, NoRoom> {
+        let mut keys = key.to_vec();
+        for own in self.keys() {
+            keys.push(Self::KEY_SEPARATOR);
+            keys.extend(own);
+        }
+        let mut conditions = self.conditions.clone();
+        conditions.retain(|condition| condition.field != Field::Key);
+        if keys.len() > Self::KEY_BYTES || conditions.len() >= Self::MOST_CONDITIONS {
+            return Err(NoRoom);
+        }
+        let value = Value::Text(keys);
+        conditions.push(Condition { field: Field::Key, operator: Operator::Equal, value });
+        Ok(Self { conditions, ..self.clone() })
+    }
+
+    /// `never` for what this process does while it runs this program, in whatever list order it is
+    /// put.
+    #[must_use]
+    pub fn never_of(pid: u32, exe: &[u8]) -> Self {
+        let equal = |field, value| Condition { field, operator: Operator::Equal, value };
+        Self {
+            list: List::Exit,
+            action: Action::Never,
+            syscalls: Syscalls::ALL,
+            conditions: vec![
+                equal(Field::Pid, Value::Number(pid)),
+                equal(Field::Exe, Value::Text(exe.to_vec())),
+            ],
+        }
+    }
+
     /// The keys that its records have.
     pub fn keys(&self) -> impl Iterator<Item = &[u8]> {
         let of = |condition: &'_ Condition| condition.field == Field::Key;
         self.conditions.iter().filter(move |condition| of(condition)).flat_map(|condition| {
             let text = match &condition.value {
                 Value::Text(text) => text.as_slice(),
-                Value::Number(_) => &[],
+                Value::Number(_) | Value::Wide(_) => &[],
             };
             text.split(|byte| *byte == Self::KEY_SEPARATOR)
         })
     }
+}
+
+/// No room for a further key, which are together at most [`Rule::KEY_BYTES`], or for a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no room for a further key: a rule's keys are together at most 256 bytes")]
+pub struct NoRoom;
+
+/// What of a rule a stock kernel evaluates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InKernel {
+    /// All of it.
+    Whole,
+    /// This one, which matches more.
+    Broader(Box<Rule>),
+    /// Nothing: what it would match more must not be dropped, or is recorded anyway.
+    Nothing,
 }
 
 /// When a rule is looked at.
@@ -213,6 +288,8 @@ pub struct Condition {
 pub enum Value {
     /// Of 32 bits, signed where the field is.
     Number(u32),
+    /// Of 64 bits: an audit container identifier.
+    Wide(u64),
     /// A path, part of a label, or keys with [`Rule::KEY_SEPARATOR`] between them.
     Text(Vec<u8>),
 }

@@ -12,7 +12,7 @@
 //! 410    the texts, one after the other, without a NUL
 //! ```
 
-use super::field::{Field, Operator};
+use super::field::{Field, Kind, Operator};
 use super::rule::{Action, Condition, List, Rule, Syscalls, Value};
 
 /// `AUDIT_FILTER_PREPEND`: the list's number with it puts a rule in front.
@@ -68,6 +68,9 @@ pub enum WireError {
         /// What is there.
         bits: u32,
     },
+    /// An audit container identifier that is not 8 bytes.
+    #[error("contid of an audit rule has {0} bytes, which are 8")]
+    ContId(usize),
     /// A text that goes beyond the texts, or texts that nothing refers to.
     #[error("the texts of an audit rule are {length} bytes, and its fields refer to {referred}")]
     Texts {
@@ -107,6 +110,10 @@ impl Rule {
             *operator = condition.operator.bits();
             *value = match &condition.value {
                 Value::Number(number) => *number,
+                Value::Wide(wide) => {
+                    texts.extend(ours_wide(*wide));
+                    8
+                }
                 Value::Text(text) => {
                     texts.extend(text);
                     u32::try_from(text.len()).unwrap_or(u32::MAX)
@@ -152,7 +159,8 @@ impl Rule {
             let operator =
                 Operator::from_bits(bits).ok_or(WireError::Operator { field: index, bits })?;
             let mut value = Value::Number(words[at::VALUES + index]);
-            if field.row().is_some_and(|row| row.kind.is_text())
+            let kind = field.row().map(|row| row.kind);
+            if kind.is_some_and(|kind| kind.is_text() || kind == Kind::ContId)
                 && let Value::Number(size) = value
             {
                 referred += u64::from(size);
@@ -160,7 +168,11 @@ impl Rule {
                 let (text, rest) =
                     texts.split_at_checked(size).ok_or(WireError::Texts { length, referred })?;
                 texts = rest;
-                value = Value::Text(text.to_vec());
+                value = match (kind, <[u8; 8]>::try_from(text)) {
+                    (Some(Kind::ContId), Ok(wide)) => Value::Wide(theirs_wide(wide)),
+                    (Some(Kind::ContId), Err(_)) => return Err(WireError::ContId(text.len())),
+                    _ => Value::Text(text.to_vec()),
+                };
             }
             Ok(Condition { field, operator, value })
         });
@@ -175,6 +187,16 @@ impl Rule {
 #[expect(clippy::host_endian_bytes, reason = "the kernel's order is the host's")]
 fn ours(number: u32) -> [u8; 4] {
     number.to_ne_bytes()
+}
+
+#[expect(clippy::host_endian_bytes, reason = "the kernel's order is the host's")]
+fn ours_wide(number: u64) -> [u8; 8] {
+    number.to_ne_bytes()
+}
+
+#[expect(clippy::host_endian_bytes, reason = "the kernel's order is the host's")]
+fn theirs_wide(bytes: [u8; 8]) -> u64 {
+    u64::from_ne_bytes(bytes)
 }
 
 fn number(bytes: &[u8]) -> u32 {

@@ -6,6 +6,7 @@ pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod device;
 pub(crate) mod doctor;
+pub(crate) mod rules;
 pub(crate) mod scrub;
 pub(crate) mod search;
 pub(crate) mod serve;
