@@ -123,8 +123,8 @@ impl Bench {
         assert!(said.last().is_some_and(|line| line.starts_with("ready")), "{said:?} {errors}");
         assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
         let status = self.status();
-        let pid = i32::try_from(status["pid"].as_i64().unwrap()).unwrap();
-        Agent { child, pid: Pid::from_raw(pid).unwrap(), said }
+        let (pid, doorkeeper) = (pid_of(&status["pid"]), pid_of(&status["doorkeeper"]));
+        Agent { child, pid, doorkeeper, writer: pid_of(&status["writer"]["pid"]), said }
     }
 
     pub(crate) fn status(&self) -> Value {
@@ -164,6 +164,17 @@ impl Bench {
         text.lines().map(point).filter(|point| point.starts_with(folder)).collect()
     }
 
+    /// Processes of ours that live: those whose folder this is.
+    pub(crate) fn processes(&self) -> Vec<Pid> {
+        let here = |pid: Pid| {
+            let at = fs::read_link(format!("/proc/{}/cwd", pid.as_raw_nonzero()));
+            at.is_ok_and(|at| at == self.folder.path())
+        };
+        let all = fs::read_dir("/proc").unwrap().flatten();
+        let pids = all.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
+        pids.filter(|pid| here(*pid)).collect()
+    }
+
     pub(crate) fn trail_is_good(&self) {
         let ran = self.veritrail(&["trail", "verify", "trail"]);
         assert_eq!(ran.status, Some(0), "{ran:?}");
@@ -172,37 +183,61 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
+        for pid in self.processes() {
+            let _ = kill_process(pid, Signal::KILL);
+        }
         for point in self.mounts() {
             let _ = rustix::mount::unmount(&point, rustix::mount::UnmountFlags::DETACH);
         }
     }
 }
 
+/// A process's number in a status.
+fn pid_of(value: &Value) -> Pid {
+    Pid::from_raw(i32::try_from(value.as_i64().unwrap()).unwrap()).unwrap()
+}
+
 /// An agent that runs; killed when it is dropped.
 pub(crate) struct Agent {
     child: Child,
+    /// The process that listens, as it was at the beginning.
     pub(crate) pid: Pid,
+    /// The one that is the service's.
+    pub(crate) doorkeeper: Pid,
+    /// The one that writes the trail, as it was at the beginning.
+    pub(crate) writer: Pid,
     pub(crate) said: Vec<String>,
 }
 
 impl Agent {
+    /// To the process that listens.
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(self.pid, signal).unwrap();
     }
 
     /// Ends it as a service manager does; its exit status.
     pub(crate) fn stop(mut self) -> Option<i32> {
-        self.signal(Signal::TERM);
+        kill_process(self.doorkeeper, Signal::TERM).unwrap();
         let began = Instant::now();
         let status = self.child.wait().unwrap().code();
         assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
         status
     }
 
-    /// Kills it, and returns when it is gone.
+    /// Kills all of its processes at once, and returns when they are gone.
     pub(crate) fn kill(mut self) {
-        self.signal(Signal::KILL);
+        self.kill_all();
         self.child.wait().unwrap();
+    }
+
+    fn kill_all(&self) {
+        // Neither starts it another, nor takes another its place.
+        let _ = kill_process(self.doorkeeper, Signal::STOP);
+        // The first runs them, and ends with them.
+        for pid in self.family().into_iter().skip(1) {
+            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).unwrap();
+            let _ = kill_process(pid, Signal::KILL);
+        }
     }
 
     /// Its processes, and what runs them.
@@ -233,7 +268,9 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        let _ = kill_process(self.pid, Signal::KILL);
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.kill_all();
+        }
         let _ = self.child.wait();
     }
 }

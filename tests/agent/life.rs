@@ -73,7 +73,7 @@ fn what_its_own_calls_cause_is_counted_and_not_kept() {
     // Every write of a record would be a record.
     let ruled = std::process::Command::new("auditctl")
         .args(["-a", "always,exit", "-F", "arch=b64", "-S", "fdatasync", "-k", "mine"])
-        .args(["-F", &format!("pid={}", agent.pid.as_raw_nonzero())])
+        .args(["-F", &format!("pid={}", agent.writer.as_raw_nonzero())])
         .output();
     let Ok(ruled) = ruled else {
         eprintln!("SKIPPED: what_its_own_calls_cause_is_counted_and_not_kept: no auditctl");

@@ -13,3 +13,4 @@ mod events;
 mod lacking;
 mod life;
 mod losses;
+mod processes;

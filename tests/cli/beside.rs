@@ -19,8 +19,13 @@ fn records_beside_an_event_are_found_and_shown_with_it() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("trail");
     trail::door::create(&dir, "host").unwrap();
-    let options =
-        Options { now, boot: "boot".into(), sinks: Vec::new(), patience: trail::door::PATIENCE };
+    let options = Options {
+        now,
+        boot: "boot".into(),
+        sinks: Vec::new(),
+        patience: trail::door::PATIENCE,
+        role: trail::door::Role::Any,
+    };
     let door = Door::open(&dir, options).unwrap();
     let kernel = [Field { name: "VT_SRC", value: "kernel" }];
     let ours = [Field { name: "VT_SRC", value: "engine" }];

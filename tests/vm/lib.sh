@@ -127,6 +127,21 @@ agent() {
     wait_for 30 grep -q '^ready' agent.said
 }
 
+# The number of one of its processes: agent (the one that listens), doorkeeper, writer.
+agent_process() {
+    veritrail agent status --run-dir "$PWD/run" | awk -v who="$1:" '$1 == who && $2 == "process" {print $3 + 0; exit}'
+}
+
+# Kills all of its processes at once: the doorkeeper can neither start another nor be replaced.
+agent_dies() {
+    local others
+    others="$(agent_process agent) $(agent_process writer)"
+    kill -STOP "$AGENT"
+    # shellcheck disable=SC2086
+    kill -KILL $others "$AGENT"
+    wait "$AGENT" || true
+}
+
 # Ends it as a service manager does.
 agent_stops() {
     kill -TERM "$AGENT"

@@ -7,6 +7,25 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+/// Whether there is a manager that wants to be told.
+#[must_use]
+pub fn is_listening() -> bool {
+    env::var_os("NOTIFY_SOCKET").is_some_and(|name| !name.is_empty())
+}
+
+/// How often the manager wants to hear [`watchdog`] at least; none where it does not
+/// (sd_watchdog_enabled(3)).
+#[must_use]
+pub fn watchdog_period() -> Option<Duration> {
+    let number = |name: &str| env::var(name).ok()?.parse::<u64>().ok();
+    let pid = env::var_os("WATCHDOG_PID").is_some();
+    if pid && number("WATCHDOG_PID") != Some(std::process::id().into()) {
+        return None;
+    }
+    number("WATCHDOG_USEC").filter(|micros| *micros > 0).map(Duration::from_micros)
+}
 
 /// The device can be read.
 ///
@@ -23,6 +42,24 @@ pub fn ready() -> io::Result<bool> {
 /// As [`ready`], and `WouldBlock`.
 pub fn status(text: &str) -> io::Result<bool> {
     tell(&format!("STATUS={}", text.replace('\n', " ")), Patience::Leave)
+}
+
+/// It lives, and does what it is there for.
+///
+/// # Errors
+/// As [`status`].
+pub fn watchdog() -> io::Result<bool> {
+    tell("WATCHDOG=1", Patience::Leave)
+}
+
+/// The configuration is being read again; [`ready`] follows.
+///
+/// # Errors
+/// As [`status`].
+pub fn reloading() -> io::Result<bool> {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
+    tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"), Patience::Leave)
 }
 
 /// The device is being closed.

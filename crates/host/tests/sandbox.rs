@@ -24,7 +24,10 @@ use std::time::{Duration, Instant};
 use host::channel::{Channel, Received};
 use host::fuse::{Attributes, Content, Reader, serve};
 use host::mount::{Detach, Options, attach, detach};
-use host::sandbox::{Capabilities, confine_volume, die_with_parent, keep_capabilities};
+use host::sandbox::{
+    Capabilities, Writer, confine_agent, confine_doorkeeper, confine_volume, confine_writer,
+    die_with_parent, keep_capabilities,
+};
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -36,6 +39,8 @@ type Test = (&'static str, fn());
 const TESTS: &[Test] = &[
     ("a_confined_process_has_its_descriptors_and_nothing_else", confined),
     ("a_confined_volume_serves_its_device", a_confined_volume_serves_its_device),
+    ("a_writer_has_files_and_unix_sockets_and_nothing_else", a_writer),
+    ("an_agent_executes_and_mounts_nothing_but_as_an_heir", an_agent),
     ("capabilities_are_kept_by_name", capabilities_are_kept_by_name),
     ("a_volume_ends_with_its_keeper", a_volume_ends_with_its_keeper),
 ];
@@ -53,6 +58,10 @@ fn main() {
     match role.as_str() {
         "confined" => be_confined(&channel),
         "volume" => be_volume(&channel),
+        "writer" => be(&channel, be_writer),
+        "agent" => be(&channel, || be_agent(false)),
+        "heir" => be(&channel, || be_agent(true)),
+        "doorkeeper" => be(&channel, be_doorkeeper),
         "kept" => be_kept(&channel),
         "parent" => be_parent(&channel),
         "orphan" => be_orphan(&channel),
@@ -182,6 +191,136 @@ fn tried(file: &File, folder: &Path) -> Result<(), String> {
         rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable),
     )?;
     Ok(())
+}
+
+fn allowed<T>(what: &str, outcome: io::Result<T>) -> Result<T, String> {
+    outcome.map_err(|error| format!("{what} is refused: {error}"))
+}
+
+fn refused<T>(what: &str, outcome: io::Result<T>) -> Result<(), String> {
+    match outcome {
+        Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => Ok(()),
+        Err(error) => Err(format!("{what} is not refused but fails: {error}")),
+        Ok(_) => Err(format!("{what} is not refused")),
+    }
+}
+
+/// Says what went wrong, since nothing else can hear it.
+fn be(channel: &Channel, life: impl FnOnce() -> Result<(), String>) {
+    let word = life().err().unwrap_or_else(|| "as it should be".to_owned());
+    channel.send(word.as_bytes(), &[]).unwrap();
+}
+
+fn lives(role: &str) {
+    let (mut child, channel) = spawn(role, &[]);
+    assert_eq!(word(&channel), "as it should be", "{role}");
+    assert!(child.wait().unwrap().success());
+}
+
+fn a_writer() {
+    lives("writer");
+}
+
+fn be_writer() -> Result<(), String> {
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let writer = Writer { owner: None, starts_programs: false, keep: Capabilities::empty() };
+    confine_writer(&writer).map_err(|error| error.to_string())?;
+    let path = |name: &str| folder.path().join(name);
+    let mut file = allowed("a file", File::create(path("a.tmp")))?;
+    allowed("write", file.write_all(b"x"))?;
+    allowed("fdatasync", file.sync_data())?;
+    allowed("truncate", file.set_len(0))?;
+    allowed("flock", Ok(rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)))?
+        .map_err(|errno| errno.to_string())?;
+    allowed("rename", std::fs::rename(path("a.tmp"), path("a")))?;
+    allowed("fsync of a directory", File::open(folder.path()).and_then(|dir| dir.sync_all()))?;
+    allowed("statvfs", rustix::fs::statvfs(folder.path()).map_err(io::Error::from))?;
+    let listener = allowed("a socket", std::os::unix::net::UnixListener::bind(path("s")))?;
+    let client = allowed("to connect", UnixStream::connect(path("s")))?;
+    let (server, _) = allowed("to accept", listener.accept())?;
+    allowed("who it is", rustix::net::sockopt::socket_peercred(&server).map_err(io::Error::from))?;
+    allowed("a timeout", client.set_read_timeout(Some(Duration::from_millis(1))))?;
+    let joined = allowed("a thread", thread::Builder::new().spawn(|| 7))?.join();
+    if joined.ok() != Some(7) {
+        return Err("a thread with another answer".to_owned());
+    }
+    let init = Pid::from_raw(1).ok_or("no number")?;
+    refused("tcp", TcpListener::bind("127.0.0.1:0"))?;
+    refused("udp", UdpSocket::bind("127.0.0.1:0"))?;
+    refused("execve", Command::new("/bin/true").status())?;
+    refused("execve alone", Err::<(), _>(Command::new("/bin/true").exec()))?;
+    let mount = rustix::mount::mount("none", folder.path(), "tmpfs", MountFlags::empty(), None);
+    refused("mount", mount.map_err(io::Error::from))?;
+    let killed = rustix::process::test_kill_process(init).map_err(io::Error::from);
+    refused("kill", killed)?;
+    let netlink = rustix::net::socket(
+        rustix::net::AddressFamily::NETLINK,
+        rustix::net::SocketType::RAW,
+        None,
+    );
+    refused("netlink", netlink.map_err(io::Error::from))
+}
+
+fn an_agent() {
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!(
+            "SKIPPED: an_agent_executes_and_mounts_nothing_but_as_an_heir: needs root"
+        );
+    }
+    for role in ["agent", "heir", "doorkeeper"] {
+        lives(role);
+    }
+}
+
+/// What is refused to all of them, though they are root.
+fn never() -> Result<(), String> {
+    let init = nix::unistd::Pid::from_raw(1);
+    let traced = nix::sys::ptrace::attach(init);
+    refused("ptrace", traced.map_err(|error| io::Error::from_raw_os_error(error as i32)))?;
+    refused("chroot", rustix::process::chroot("/").map_err(io::Error::from))
+}
+
+fn be_agent(heir: bool) -> Result<(), String> {
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    confine_agent(heir).map_err(|error| error.to_string())?;
+    never()?;
+    allowed("a file", File::open("/etc/passwd"))?;
+    allowed("a socket", TcpListener::bind("127.0.0.1:0"))?;
+    let joined = allowed("a thread", thread::Builder::new().spawn(|| 7))?.join();
+    if joined.ok() != Some(7) {
+        return Err("a thread with another answer".to_owned());
+    }
+    let mount = || {
+        rustix::mount::mount("none", folder.path(), "tmpfs", MountFlags::empty(), None)
+            .map_err(io::Error::from)
+    };
+    if heir {
+        allowed("mount", mount())?;
+        allowed("umount", detach_now(folder.path()))?;
+        return runs_true();
+    }
+    let mut page = allowed("memory", memmap2::MmapMut::map_anon(4096))?;
+    page.fill(0xc3);
+    refused("memory to execute", page.make_exec())?;
+    refused("mount", mount())?;
+    refused("umount", detach_now(folder.path()))?;
+    refused("execve", Command::new("/bin/true").status())?;
+    refused("execve alone", Err::<(), _>(Command::new("/bin/true").exec()))
+}
+
+fn detach_now(point: &Path) -> io::Result<()> {
+    Ok(rustix::mount::unmount(point, rustix::mount::UnmountFlags::empty())?)
+}
+
+fn be_doorkeeper() -> Result<(), String> {
+    confine_doorkeeper().map_err(|error| error.to_string())?;
+    never()?;
+    runs_true()
+}
+
+fn runs_true() -> Result<(), String> {
+    let ended = allowed("execve", Command::new("/bin/true").status())?;
+    if ended.success() { Ok(()) } else { Err(format!("/bin/true: {ended}")) }
 }
 
 const SIZE: usize = 64 << 20;

@@ -14,7 +14,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use record::units::LeafIndex;
-use trail::door::{self, Frame, Options};
+use trail::door::{self, Frame, Options, Role};
 use trail::sinks::Sink;
 use trail::{
     Class, Disk, Door, DoorError, Entry, Field, Lines, Reader, Stamp, Verdict, VerifyOptions,
@@ -27,7 +27,13 @@ fn now() -> Stamp {
 }
 
 fn options() -> Options {
-    Options { now, boot: "test".into(), sinks: Vec::new(), patience: Duration::from_secs(30) }
+    Options {
+        now,
+        boot: "test".into(),
+        sinks: Vec::new(),
+        patience: Duration::from_secs(30),
+        role: Role::Any,
+    }
 }
 
 fn made() -> tempfile::TempDir {

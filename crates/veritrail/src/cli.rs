@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::agent;
 use crate::outcome::{Failure, Kind, Outcome};
 use crate::served;
 use crate::verbs;
@@ -49,6 +50,12 @@ enum Verb {
         /// The other's process
         keeper: u32,
     },
+    /// The agent's process that listens, started by the doorkeeper
+    #[command(hide = true)]
+    AgentListen(verbs::agent::RunArgs),
+    /// The agent's process that writes the trail, started by the doorkeeper
+    #[command(hide = true)]
+    AgentWriter(verbs::agent::RunArgs),
 }
 
 /// What is to be done, and under which name we were called.
@@ -179,7 +186,7 @@ impl Command {
             }
             Verb::Trail(verb) => verb.run(out),
             Verb::Device(verb) => verb.run(out),
-            Verb::Agent(verb) => verb.run(out),
+            Verb::Agent(verb) => verb.run(&self.typed, out),
             Verb::Serve(args) => verbs::serve::run(args, out),
             Verb::Scrub(args) => verbs::scrub::run(args, out),
             Verb::Rules(args) => args.run(out),
@@ -187,6 +194,11 @@ impl Command {
             Verb::Doctor(args) => verbs::doctor::run(args, out),
             Verb::Completions(args) => verbs::completions::completions(args, out),
             Verb::Man(args) => verbs::completions::man(args),
+            Verb::AgentListen(args) => {
+                let options = args.options(self.typed.get(2..).unwrap_or_default())?;
+                agent::listen(options).map(|()| Outcome::Good)
+            }
+            Verb::AgentWriter(args) => agent::write(&args.options(&[])?).map(|()| Outcome::Good),
             Verb::ServeVolume { keeper } => served::volume::run(*keeper).map(|()| Outcome::Good),
         }
     }

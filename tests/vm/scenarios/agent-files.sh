@@ -1,7 +1,7 @@
 # How soon a running agent names one of 10,000 files of an EROFS on dm-verity, and in how much memory.
 #@ modules: erofs
 #@ limit: 240
-memory() { awk -v what="$1" '/^(VmHWM|RssAnon):/ {text = text " " $1 $2} END {print what ":" text " KiB"}' "/proc/$AGENT/status"; }
+memory() { awk -v what="$1" '/^(VmHWM|RssAnon):/ {text = text " " $1 $2} END {print what ":" text " KiB"}' "/proc/$(agent_process agent)/status"; }
 
 text=$(noise 0b 3300 | od -An -v -tx1 | tr -d ' \n')
 for ((d = 100; d < 200; d++)); do

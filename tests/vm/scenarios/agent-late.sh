@@ -10,8 +10,7 @@ refuse "block 10 is bad" direct /dev/mapper/early 40960 4096
 agent
 told 20 type=VT_DEVICE 'name="early"' state=corrupted
 
-kill -KILL "$AGENT"
-wait "$AGENT" || true
+agent_dies
 umount -l run/fs 2>/dev/null || true
 agent
 told 20 type=VT_GAP source=agent reason=killed

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::frame::{self, Frame};
-use super::{DoorError, IDLE, Shared};
+use super::{DoorError, IDLE, Shared, Standing};
 use crate::Class;
 
 /// How many bytes of entries go into one write.
@@ -33,7 +33,7 @@ pub(super) fn run(shared: &Shared, stream: &UnixStream) -> Result<End, DoorError
         return Ok(End::Broken);
     }
     // A writer that answers is something that moved.
-    shared.change(|_| {});
+    shared.change(|state| state.standing = Standing::Client);
     let broken = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let listener =
@@ -111,6 +111,7 @@ fn send(shared: &Shared, mut stream: &UnixStream, broken: &AtomicBool) -> End {
     let mut out = Vec::new();
     loop {
         out.clear();
+        shared.turn();
         let mut state = shared.state();
         loop {
             if broken.load(Ordering::SeqCst) {
@@ -137,6 +138,7 @@ fn send(shared: &Shared, mut stream: &UnixStream, broken: &AtomicBool) -> End {
                 return End::Done;
             }
             state = shared.wait_for_work(state, IDLE);
+            shared.turn();
         }
         drop(state);
         if stream.write_all(&out).is_err() {

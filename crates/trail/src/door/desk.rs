@@ -14,7 +14,9 @@ use rustix::net::SendFlags;
 
 use super::frame::{self, Frame, Refusal};
 use super::outbox::{self, Item};
-use super::{DoorError, IDLE, Incoming, Queue, Shared, client_name, pack::Unpacked, socket};
+use super::{
+    DoorError, IDLE, Incoming, Queue, Shared, Standing, client_name, pack::Unpacked, socket,
+};
 use crate::sinks::{Report, Sinks};
 use crate::store::Disk;
 use crate::{Class, Entry, Error, Lines, Own, Ticket, Writer};
@@ -96,7 +98,10 @@ pub(super) fn run(shared: &Shared, lock: socket::Lock) -> Result<(), DoorError> 
         sinks.offer(writer.latest_checkpoint().as_bytes());
     }
     let connections = Connections::default();
-    shared.state().inbox = Inbox::default();
+    shared.change(|state| {
+        state.inbox = Inbox::default();
+        state.standing = Standing::Writer;
+    });
     let mut desk = Desk { shared, writer: &mut writer, sinks: &sinks, reports: &reports };
     let served = std::thread::scope(|scope| {
         let (listener, connections) = (&listener, &connections);
@@ -155,8 +160,10 @@ impl Desk<'_> {
                 }
                 let limit = due.unwrap_or(IDLE).min(IDLE);
                 state = self.shared.wait_for_work(state, limit);
+                self.shared.turn();
             }
             drop(state);
+            self.shared.turn();
             self.round()?;
         }
     }
@@ -286,22 +293,32 @@ struct Connected {
     closed: bool,
 }
 
+impl Connected {
+    fn tell(&self, pids: &Mutex<Vec<u32>>) {
+        let now = self.list.iter().filter_map(|one| socket::peer(&one.stream).ok()).collect();
+        *pids.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+}
+
 impl Connections {
     fn lock(&self) -> MutexGuard<'_, Connected> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, connection: &Arc<Connection>) -> bool {
+    fn add(&self, connection: &Arc<Connection>, pids: &Mutex<Vec<u32>>) -> bool {
         let mut connected = self.lock();
         let room = !connected.closed && connected.list.len() < CLIENTS;
         if room {
             connected.list.push(Arc::clone(connection));
+            connected.tell(pids);
         }
         room
     }
 
-    fn remove(&self, connection: &Arc<Connection>) {
-        self.lock().list.retain(|other| !Arc::ptr_eq(other, connection));
+    fn remove(&self, connection: &Arc<Connection>, pids: &Mutex<Vec<u32>>) {
+        let mut connected = self.lock();
+        connected.list.retain(|other| !Arc::ptr_eq(other, connection));
+        connected.tell(pids);
     }
 
     /// Lets nobody in any more and takes nothing more from those who are.
@@ -346,7 +363,7 @@ fn accept<'scope>(
             client: OnceLock::new(),
             stopped: AtomicBool::new(false),
         });
-        if !connections.add(&connection) {
+        if !connections.add(&connection, &shared.clients) {
             continue;
         }
         let theirs = Arc::clone(&connection);
@@ -355,10 +372,10 @@ fn accept<'scope>(
             // Ends with the client: what it says wrong is its own loss.
             let _ = listen(shared, &theirs);
             theirs.cut();
-            connections.remove(&theirs);
+            connections.remove(&theirs, &shared.clients);
         });
         if started.is_err() {
-            connections.remove(&connection);
+            connections.remove(&connection, &shared.clients);
         }
     }
 }

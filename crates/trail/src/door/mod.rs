@@ -14,6 +14,9 @@
 //!
 //! Everything is bounded: a queue holds `outbox::CAPACITY` bytes, a quarter of them for
 //! integrity records only; frames, clients and waits have limits too.
+//!
+//! A [`Role::Client`] never contends for the lock, whatever it may read: who writes is decided
+//! elsewhere, and what is not durable is kept until somebody does.
 
 mod client;
 mod desk;
@@ -27,6 +30,7 @@ use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -95,6 +99,32 @@ pub struct Options {
     pub sinks: Vec<Sink>,
     /// How long nothing may move before waiting is given up.
     pub patience: Duration,
+    /// Whether this process may become the writer.
+    pub role: Role,
+}
+
+/// What a door may become.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// The writer, as soon as there is no other; until then its client.
+    #[default]
+    Any,
+    /// Only ever a client: the signing key is never read here.
+    Client,
+    /// Only ever the writer: it has nothing to record itself, and waits while another process writes
+    /// without being that one's client, which may end when it has none.
+    Writer,
+}
+
+/// How a door stands to the writer at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nobody writes, as far as this door knows: it looks for the lock or the socket.
+    Looking,
+    /// This process is the writer and lets clients in.
+    Writer,
+    /// Another process is, and was reached.
+    Client,
 }
 
 /// The number of an entry that was handed in; of this door only.
@@ -177,6 +207,11 @@ struct Shared {
     options: Options,
     client: u64,
     state: Mutex<State>,
+    /// The processes of the clients of this one, if it is the writer.
+    clients: Mutex<Vec<u32>>,
+    /// When the keeper last went on with its work, in milliseconds since `began`.
+    turned: AtomicU64,
+    began: Instant,
     /// Something to do for the keeper.
     work: Condvar,
     /// Room in a queue.
@@ -191,6 +226,7 @@ struct State {
     /// What the clients of this process, if it is the writer, have sent.
     inbox: desk::Inbox,
     notes: Notes,
+    standing: Standing,
     /// When something last moved.
     moved: Instant,
     closing: bool,
@@ -231,11 +267,15 @@ impl Door {
                 outbox: Outbox::default(),
                 inbox: desk::Inbox::default(),
                 notes: Notes::default(),
+                standing: Standing::Looking,
                 moved: Instant::now(),
                 closing: false,
                 failed: None,
                 ended: false,
             }),
+            clients: Mutex::default(),
+            turned: AtomicU64::new(0),
+            began: Instant::now(),
             work: Condvar::new(),
             room: Condvar::new(),
             done: Condvar::new(),
@@ -343,6 +383,33 @@ impl Door {
     #[must_use]
     pub fn failure(&self) -> Option<DoorError> {
         self.shared.state().failed.clone()
+    }
+
+    /// How this door stands to the writer.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.shared.state().standing
+    }
+
+    /// Since when entries wait for a writer that does not answer; none where nothing waits.
+    #[must_use]
+    pub fn waits_since(&self) -> Option<Instant> {
+        let state = self.shared.state();
+        (!state.outbox.is_empty()).then_some(state.moved)
+    }
+
+    /// Whether a process is a client of this one, as the writer.
+    #[must_use]
+    pub fn has_client(&self, pid: u32) -> bool {
+        self.shared.clients.lock().unwrap_or_else(PoisonError::into_inner).contains(&pid)
+    }
+
+    /// How long the thread that writes has been at one round of its work: a disk that does not answer
+    /// keeps it.
+    #[must_use]
+    pub fn stalled(&self) -> Duration {
+        let turned = Duration::from_millis(self.shared.turned.load(Ordering::Relaxed));
+        self.shared.began.elapsed().saturating_sub(turned)
     }
 
     /// The signed note over everything that was handed in before, and perhaps more. Takes
@@ -458,6 +525,12 @@ impl Shared {
         self.done.notify_all();
     }
 
+    /// The keeper goes on with its work.
+    fn turn(&self) {
+        let millis = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.turned.store(millis, Ordering::Relaxed);
+    }
+
     fn fail(&self, error: DoorError) {
         self.change(|state| {
             state.failed.get_or_insert(error);
@@ -517,12 +590,14 @@ fn keep(shared: &Shared) {
 
 fn keep_until_closed(shared: &Shared) -> Result<(), DoorError> {
     become_owner(&shared.dir).map_err(DoorError::io("become the owner of the trail"))?;
-    let may_write = may_read(&shared.dir.join(layout::KEY));
+    let role = shared.options.role;
+    let may_write = role != Role::Client && may_read(&shared.dir.join(layout::KEY));
     if !may_write {
         socket::check_access(&shared.dir)?;
     }
     let mut nap = NAP;
     loop {
+        shared.turn();
         if shared.state().is_finished() {
             return Ok(());
         }
@@ -532,10 +607,18 @@ fn keep_until_closed(shared: &Shared) -> Result<(), DoorError> {
                 return desk::run(shared, lock);
             }
         }
-        if let Ok(stream) = socket::connect(&shared.dir) {
+        if role == Role::Writer {
+            // Whoever is there writes; once is enough to know.
+            if shared.state().standing == Standing::Looking && socket::connect(&shared.dir).is_ok()
+            {
+                shared.change(|state| state.standing = Standing::Client);
+            }
+        } else if let Ok(stream) = socket::connect(&shared.dir) {
             let trusted = socket::is_trusted(&stream, &shared.dir);
             if trusted.map_err(DoorError::io("see who the trail's writer is"))? {
-                match client::run(shared, &stream)? {
+                let end = client::run(shared, &stream)?;
+                shared.state().standing = Standing::Looking;
+                match end {
                     client::End::Done => return Ok(()),
                     client::End::Broken => nap = NAP,
                 }

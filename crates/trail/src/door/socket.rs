@@ -135,6 +135,11 @@ pub(super) fn check_access(dir: &Path) -> Result<(), DoorError> {
     Err(DoorError::NotAllowed { uid: uid.as_raw(), owner })
 }
 
+/// The process that connected.
+pub(super) fn peer(stream: impl AsFd) -> io::Result<u32> {
+    Ok(socket_peercred(stream)?.pid.as_raw_nonzero().get().unsigned_abs())
+}
+
 /// Who may be at the other end, from both sides: the owner of the trail, ourselves, root.
 pub(super) fn is_trusted(peer: impl AsFd, dir: &Path) -> io::Result<bool> {
     let uid = socket_peercred(peer)?.uid.as_raw();

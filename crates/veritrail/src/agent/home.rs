@@ -5,7 +5,7 @@
 //! ├── fs/                    its tree, by FUSE
 //! ├── events.sock            events as they come, for whom the configuration names (events/)
 //! └── agent/                 for the owner only
-//!     ├── lock               held as long as it lives
+//!     ├── lock               held by the doorkeeper as long as it lives
 //!     ├── control            its socket
 //!     └── state.json         what it leaves for the next one (watermark.rs)
 //! ```

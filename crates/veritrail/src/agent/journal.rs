@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use record::EventId;
 use record::write::Body;
-use trail::door::Receipt;
+use trail::door::{Receipt, Role, Standing};
 use trail::{Class, Door, DoorError, Entry, Field, Lines, Origin, Own};
 
 use super::heard::Heard;
 use crate::config::Config;
 use crate::outcome::Failure;
-use crate::verbs::trail::{create_if_missing, from_door, open_door};
+use crate::verbs::trail::{create_if_missing, from_door, open_door_as};
 
 /// A record of ours: its type's name and body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +46,9 @@ pub(super) struct Journal {
 /// How long to wait before a door that failed is opened again.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// How long nothing may become durable before it is said that the trail cannot be written.
+const SLOW: Duration = Duration::from_secs(5);
+
 impl Journal {
     /// Makes the trail unless there is one, and says the key of one that was made.
     pub(super) fn make(trail: &Path) -> Result<(), Failure> {
@@ -61,7 +64,7 @@ impl Journal {
 
     /// Opens the trail, which starts threads.
     pub(super) fn open(trail: PathBuf, config: Config) -> Result<Journal, Failure> {
-        let door = Some(open_door(&trail, &config)?);
+        let door = Some(open_door_as(Role::Client, &trail, &config)?);
         Ok(Journal {
             trail,
             config,
@@ -138,9 +141,13 @@ impl Journal {
         door.failure().map(|error| from_door(&self.trail, &error))
     }
 
-    /// Whether the trail cannot be written at the moment.
+    /// Whether the trail cannot be written at the moment: there is no writer, or what waits for it does
+    /// not become durable.
     pub(super) fn has_failed(&self) -> bool {
-        self.door.as_ref().is_none_or(Door::has_failed)
+        let hangs = |door: &Door| door.waits_since().is_some_and(|since| since.elapsed() >= SLOW);
+        let fails =
+            |door: &Door| door.has_failed() || door.standing() == Standing::Looking || hangs(door);
+        self.door.as_ref().is_none_or(fails)
     }
 
     /// Entries handed in, and those that are lost at most and not yet told of.
@@ -182,7 +189,7 @@ impl Journal {
             return;
         }
         self.tried = Instant::now();
-        let Ok(door) = open_door(&self.trail, &self.config) else { return };
+        let Ok(door) = open_door_as(Role::Client, &self.trail, &self.config) else { return };
         let body =
             Body::new().word("source", "door").word("events", self.lost).word("count", "at-most");
         let records = [OwnRecord("VT_GAP", body)];

@@ -9,6 +9,7 @@ use record::write::Body;
 use trail::Field;
 
 use super::devices::Watched;
+use super::doorkeeper::wire::{Begin, FromAgent, WriterState};
 use super::events::Meter;
 use super::explain::Explainers;
 use super::gaps::{Gaps, Place};
@@ -16,10 +17,12 @@ use super::heard::Heard;
 use super::home::Home;
 use super::inbox::Lost;
 use super::journal::{Handed, Journal, OwnRecord};
+use super::link::Link;
+use super::reload::{Configured, Reloaded};
 use super::sources::{Context, Input, Name, Running, Served, millis};
-use super::status::{Board, Source, SourceState};
+use super::status::{self, Board, Source, SourceState};
 use super::timekeeping::Timekeeping;
-use super::tree::Names;
+use super::tree;
 use super::watermark::{self, Mark, Note, Watermark};
 use crate::clock;
 use crate::outcome::Failure;
@@ -33,6 +36,15 @@ const TICK: Duration = Duration::from_millis(500);
 /// How long sources have to end.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// Why the loop has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// It was told to.
+    Stopped,
+    /// The doorkeeper was killed.
+    Orphaned,
+}
+
 /// The loop's state.
 pub(super) struct Agent {
     home: Home,
@@ -41,7 +53,8 @@ pub(super) struct Agent {
     context: Context,
     sources: Vec<(Name, Source)>,
     board: Board,
-    names: Names,
+    link: Option<Link>,
+    configured: Option<Configured>,
     devices: Watched,
     timekeeping: Timekeeping,
     gaps: Gaps,
@@ -53,8 +66,8 @@ pub(super) struct Agent {
     watermark: Watermark,
     boot: String,
     pid: u32,
-    /// The same as audit numbers it, where that is known.
-    own: Option<u32>,
+    /// Our processes as audit numbers them, where that is known: this one, the doorkeeper, the writer.
+    own: Option<[u32; 3]>,
     own_events: u64,
     /// Whether auditing was on and what the kernel had lost, when this was last seen.
     auditing: Option<(bool, u64)>,
@@ -93,7 +106,8 @@ impl Agent {
             context,
             sources,
             board,
-            names: Names::default(),
+            link: None,
+            configured: None,
             devices: Watched::new(explainers),
             timekeeping: Timekeeping::new(now()),
             gaps: Gaps::default(),
@@ -103,7 +117,7 @@ impl Agent {
             watermark: Watermark::default(),
             boot,
             pid: std::process::id(),
-            own: std::fs::read_link("/proc/self/ns/pid").ok().and_then(|of| audited_pid(&of)),
+            own: None,
             own_events: 0,
             auditing: None,
             ticked: Instant::now(),
@@ -115,9 +129,47 @@ impl Agent {
     }
 
     /// What the tree shows is what this agent knows.
-    pub(super) fn show(&mut self, names: Names, tree: Option<&Path>) {
-        self.names = names;
-        self.board.lock().tree = tree.map(|path| path.to_string_lossy().into_owned());
+    pub(super) fn meet(&mut self, link: Link, begin: &Begin, configured: Configured) {
+        self.configured = Some(configured);
+        self.link = Some(link);
+        self.own = std::fs::read_link("/proc/self/ns/pid")
+            .ok()
+            .filter(|namespace| is_audited(namespace))
+            .map(|_| [self.pid, begin.doorkeeper, begin.writer.pid]);
+        {
+            let mut status = self.board.lock();
+            status.tree = begin.tree.as_ref().ok().map(|path| path.to_string_lossy().into_owned());
+            (status.doorkeeper, status.restarts) = (begin.doorkeeper, begin.restarts);
+        }
+        self.handle_writer(begin.writer);
+    }
+
+    /// Tells the doorkeeper something.
+    pub(super) fn say(&self, what: &FromAgent) {
+        if let Some(link) = &self.link {
+            link.tell(what);
+        }
+    }
+
+    /// Reads the configuration again, and uses it if it can be used.
+    fn reload(&mut self) {
+        let Some(configured) = &mut self.configured else { return };
+        let Reloaded { body, told, config } = configured.reload();
+        if let Some(config) = config {
+            self.context.poll.set(config.poll());
+        }
+        self.journal.own(&[OwnRecord("VT_AGENT", body)], OURS);
+        self.say(&told);
+    }
+
+    fn handle_writer(&mut self, writer: WriterState) {
+        let WriterState { pid, restarts, silent } = writer;
+        if let Some([_, _, own]) = &mut self.own
+            && pid > 0
+        {
+            *own = pid;
+        }
+        self.board.lock().writer = status::Writer { pid, restarts, silent };
     }
 
     /// Who reads events is counted there.
@@ -153,10 +205,11 @@ impl Agent {
     }
 
     /// Takes what the sources bring until the agent is to stop.
-    pub(super) fn run(&mut self) -> Result<(), Failure> {
+    pub(super) fn run(&mut self) -> Ended {
         loop {
             match self.context.inbox.take(self.patience()) {
-                Some(Input::Stop) => return Ok(()),
+                Some(Input::Stop) => return Ended::Stopped,
+                Some(Input::Orphaned) => return Ended::Orphaned,
                 Some(input) => self.handle(input),
                 None => {}
             }
@@ -166,7 +219,7 @@ impl Agent {
     }
 
     /// Takes what has come until now, records the end and closes the trail.
-    pub(super) fn end(mut self) -> Result<(), Failure> {
+    pub(super) fn end(mut self, how: Ended) -> Result<(), Failure> {
         self.context.stop.store(true, Ordering::Relaxed);
         let until = Instant::now() + DRAIN;
         let mut ended = false;
@@ -193,10 +246,13 @@ impl Agent {
                 body = body.word(&source.name, counts);
             }
         }
-        let body = body.word("own_events", self.own_events).word("drained", word(ended));
+        let mut body = body.word("own_events", self.own_events).word("drained", word(ended));
+        if how == Ended::Orphaned {
+            body = body.phrase("reason", "the doorkeeper was killed");
+        }
         self.journal.own(&[OwnRecord("VT_AGENT", body)], OURS);
         let reached = self.watermark.last();
-        let note = self.note(reached, true);
+        let note = self.note(reached, how == Ended::Stopped);
         let home = self.home;
         let closed = self.journal.close();
         if closed.is_ok() && reached.is_some() {
@@ -229,7 +285,9 @@ impl Agent {
                 self.devices.handle_explained(now(), explained, &mut self.journal);
             }
             Input::Ended { name, why } => self.handle_end_of(name, why),
-            Input::Stop => {}
+            Input::Writer(state) => self.handle_writer(state),
+            Input::Reload => self.reload(),
+            Input::Stop | Input::Orphaned => {}
         }
     }
 
@@ -241,7 +299,8 @@ impl Agent {
             self.hears = true;
             self.tell_missing(id);
         }
-        if heard.pid.is_some() && heard.pid == self.own && heard.class != trail::Class::Integrity {
+        let is_own = |pid: u32| self.own.is_some_and(|own| own.contains(&pid));
+        if heard.pid.is_some_and(is_own) && heard.class != trail::Class::Integrity {
             // What we do would make us do more.
             self.own_events += 1;
             return;
@@ -260,7 +319,8 @@ impl Agent {
             return self.watermark.pass(mark, None);
         };
         let missing = note.missing(serial);
-        if missing != Some(0) {
+        // One that was killed is told of even where nothing seems to be missing.
+        if missing != Some(0) || !note.stopped {
             let body = Body::new()
                 .word("source", "agent")
                 .word("reason", if note.stopped { "stopped" } else { "killed" });
@@ -282,7 +342,7 @@ impl Agent {
             let more = lost.checked_sub(had_lost);
             if more != Some(0) {
                 let now = millis();
-                let span = [now.saturating_sub(poll_millis(self.context.poll)), now];
+                let span = [now.saturating_sub(poll_millis(self.context.poll.every())), now];
                 // Somebody has set the counter back (auditctl --reset-lost): nobody knows.
                 self.gaps.note(Place::Kernel, more, span);
             }
@@ -343,7 +403,10 @@ impl Agent {
         self.refresh();
         let mut shown = self.devices.shown();
         shown.extend(self.served.iter().map(Served::shown));
-        self.names.show(shown);
+        if let Some(link) = &mut self.link {
+            link.tell(&FromAgent::Beat);
+            link.show(tree::entries(shown));
+        }
     }
 
     fn note(&self, reached: Option<Mark>, stopped: bool) -> Note {
@@ -399,7 +462,7 @@ impl Agent {
         status.violations = self.devices.violations();
         status.devices = self.devices.devices();
         status.devices.extend(self.served.iter().map(Served::device));
-        status.inbox = super::status::Inbox {
+        status.inbox = status::Inbox {
             high_water: peak as u64,
             capacity: capacity as u64,
             lost_integrity: self.lost[0],
@@ -432,11 +495,11 @@ fn now() -> Duration {
     Duration::from_nanos(clock::now().boottime_ns)
 }
 
-/// Our number as audit has it, which is that of the initial PID namespace. In another one our own number
-/// is somebody else's there, whose events must not be taken for ours.
-fn audited_pid(namespace: &Path) -> Option<u32> {
+/// Whether our numbers are those that audit has, which are of the initial PID namespace. In another one
+/// our own number is somebody else's there, whose events must not be taken for ours.
+fn is_audited(namespace: &Path) -> bool {
     // `PROC_PID_INIT_INO` of linux/proc_ns.h.
-    (namespace == Path::new("pid:[4026531836]")).then(std::process::id)
+    namespace == Path::new("pid:[4026531836]")
 }
 
 fn word(yes: bool) -> &'static str {
@@ -459,7 +522,7 @@ mod tests {
 
     #[test]
     fn a_number_of_another_namespace_is_not_ours() {
-        assert_eq!(audited_pid(Path::new("pid:[4026531836]")), Some(std::process::id()));
-        assert_eq!(audited_pid(Path::new("pid:[4026532201]")), None);
+        assert!(is_audited(Path::new("pid:[4026531836]")));
+        assert!(!is_audited(Path::new("pid:[4026532201]")));
     }
 }

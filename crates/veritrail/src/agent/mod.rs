@@ -1,13 +1,14 @@
-//! The agent: one process that listens to the kernel and writes down what it says, with what that means.
+//! The agent: listens to the kernel and writes down what it says, with what that means. It is three
+//! processes, which doorkeeper/ draws; this is the one that listens:
 //!
 //! ```text
 //!   audit   uevent   kmsg   dm         a thread each                      sources/
 //!     └───────┴──┬────┴──────┘
 //!              inbox                   bounded; what finds no room is counted   inbox.rs gaps.rs
 //!                │
-//!          decision loop ──▶ trail     one thread                         listening.rs journal.rs
+//!          decision loop ──▶ writer    one thread                         listening.rs journal.rs
 //!            │       │
-//!          board   names               for whoever asks                   status.rs tree.rs
+//!          board   names ──▶ doorkeeper   for whoever asks                status.rs tree.rs link.rs
 //!
 //!     trail ──▶ readers                  a thread each, of the trail's files  events/
 //! ```
@@ -15,6 +16,7 @@
 //! The lock, the control socket and the note for the next agent lie in the run directory (home.rs).
 
 mod devices;
+mod doorkeeper;
 pub(crate) mod events;
 mod explain;
 mod gaps;
@@ -23,18 +25,23 @@ mod home;
 mod inbox;
 mod journal;
 mod kept;
+mod link;
 mod listening;
+mod reload;
 mod sources;
 mod start;
 mod status;
 mod timekeeping;
 mod tree;
 mod watermark;
+mod writer;
 
+pub(crate) use doorkeeper::{Options, run};
 pub(crate) use home::Home;
 pub(crate) use sources::Name as SourceName;
-pub(crate) use start::{Options, run};
-pub(crate) use status::{Device, SourceState, Status};
+pub(crate) use start::listen;
+pub(crate) use status::{Device, SourceState, Status, Writer};
+pub(crate) use writer::run as write;
 
 use std::path::Path;
 

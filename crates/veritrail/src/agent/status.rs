@@ -26,9 +26,18 @@ const LONGEST: u64 = 16 << 20;
 /// How the agent is.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Status {
+    /// The process that listens.
     pub(crate) pid: u32,
     /// Seconds since 1970.
     pub(crate) started: u64,
+    /// The process that is signalled to end the service.
+    #[serde(default)]
+    pub(crate) doorkeeper: u32,
+    /// How many agents there were before this one since the doorkeeper was started.
+    #[serde(default)]
+    pub(crate) restarts: u64,
+    #[serde(default)]
+    pub(crate) writer: Writer,
     pub(crate) trail: String,
     /// Whether the trail can be written.
     pub(crate) trail_works: bool,
@@ -49,6 +58,17 @@ pub(crate) struct Status {
     pub(crate) events: Option<Readers>,
     pub(crate) violations: u64,
     pub(crate) devices: Vec<Device>,
+}
+
+/// The process that writes the trail.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Writer {
+    /// 0 where there is none at the moment.
+    pub(crate) pid: u32,
+    /// How many there were before it.
+    pub(crate) restarts: u64,
+    /// It has not been heard of for seconds, or its disk does not answer.
+    pub(crate) silent: bool,
 }
 
 /// Where facts come from.

@@ -1,7 +1,6 @@
 //! The names below the agent's mount: `devices/NAME`, a link to the device, and `devices/NAME.status`,
 //! what is known of it as one JSON object.
 
-use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -9,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use host::fuse::Errno;
 use host::fuse_tree::{Entry, Kind, Tree};
+
+use super::doorkeeper::wire::Entries;
 
 const DEVICES: &str = "devices";
 const STATUS: &[u8] = b".status";
@@ -24,27 +25,32 @@ pub(super) struct Shown {
     pub(super) status: String,
 }
 
+/// What the tree shows of these devices. Of two with one name the first keeps it.
+pub(super) fn entries(devices: Vec<Shown>) -> Entries {
+    let mut names = Entries::new();
+    for Shown { name, path, status } in devices {
+        let name = escape(&name);
+        let mut status_name = name.clone();
+        status_name.extend_from_slice(STATUS);
+        let mut text = status.into_bytes();
+        text.push(b'\n');
+        names.entry(OsString::from_vec(name)).or_insert(Entry::Link(path));
+        names.entry(OsString::from_vec(status_name)).or_insert(Entry::File(text));
+    }
+    names
+}
+
 /// What the tree shows now. Cheap to hand out, and replaced as a whole.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Names(Arc<Mutex<Arc<BTreeMap<OsString, Entry>>>>);
+pub(super) struct Names(Arc<Mutex<Arc<Entries>>>);
 
 impl Names {
-    /// From now on these devices are there. Of two with one name the first keeps it.
-    pub(super) fn show(&self, devices: Vec<Shown>) {
-        let mut names = BTreeMap::new();
-        for Shown { name, path, status } in devices {
-            let name = escape(&name);
-            let mut status_name = name.clone();
-            status_name.extend_from_slice(STATUS);
-            let mut text = status.into_bytes();
-            text.push(b'\n');
-            names.entry(OsString::from_vec(name)).or_insert(Entry::Link(path));
-            names.entry(OsString::from_vec(status_name)).or_insert(Entry::File(text));
-        }
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(names);
+    /// From now on this is there.
+    pub(super) fn replace(&self, entries: Entries) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(entries);
     }
 
-    fn now(&self) -> Arc<BTreeMap<OsString, Entry>> {
+    fn now(&self) -> Arc<Entries> {
         Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -133,11 +139,11 @@ mod tests {
             path: path.into(),
             status: "{}".into(),
         };
-        names.show(vec![
+        names.replace(entries(vec![
             shown(b"b c", "/dev/mapper/b\\x20c"),
             shown(b"a", "/x"),
             shown(b"a", "/y"),
-        ]);
+        ]));
         let list = |path: &str| {
             let names = names.list(Path::new(path))?;
             Ok(names.into_iter().map(|(name, _)| name.into_string().unwrap()).collect::<Vec<_>>())
@@ -152,7 +158,7 @@ mod tests {
             assert_eq!(look(none), Err(Errno::NOENT), "{none}");
         }
         assert_eq!(list("devices/a"), Err(Errno::NOTDIR));
-        names.show(Vec::new());
+        names.replace(Entries::new());
         assert_eq!(list("devices"), Ok(Vec::new()));
     }
 }

@@ -2,13 +2,14 @@
 
 mod events;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
 use super::trail::print_json;
-use crate::agent::{self, Device, Home, Options, SourceState, Status};
+use crate::agent::{self, Device, Home, Options, SourceState, Status, Writer};
 use crate::config::{self, Config};
 use crate::outcome::{Failure, Kind, Outcome};
 
@@ -89,9 +90,13 @@ pub(crate) struct CheckArgs {
 
 impl Verb {
     /// Does it.
-    pub(crate) fn run(&self, out: &mut dyn Write) -> Result<Outcome, Failure> {
+    pub(crate) fn run(&self, typed: &[OsString], out: &mut dyn Write) -> Result<Outcome, Failure> {
         match self {
-            Verb::Run(args) => run(args, out),
+            Verb::Run(args) => {
+                // Behind `veritrail agent run`.
+                let options = args.options(typed.get(3..).unwrap_or_default())?;
+                agent::run(options, out).map(|()| Outcome::Good)
+            }
             Verb::Status(args) => status(args, out),
             Verb::CheckConfig(args) => check_config(args, out),
             Verb::Events(args) => events::run(args, out),
@@ -99,22 +104,26 @@ impl Verb {
     }
 }
 
-fn run(args: &RunArgs, out: &mut dyn Write) -> Result<Outcome, Failure> {
-    let config = Config::load(args.config.as_deref())?;
-    let trail = match &args.trail {
-        Some(trail) => trail.clone(),
-        None => config::default_trail()?,
-    };
-    let absolute = |path: &PathBuf| {
-        std::path::absolute(path).map_err(|error| crate::run_dir::cannot("find", path, error))
-    };
-    let options = Options {
-        home: Home::locate(args.run_dir.as_deref())?,
-        trail: absolute(&trail)?,
-        tree: args.mount.as_ref().map(absolute).transpose()?,
-        config,
-    };
-    agent::run(options, out).map(|()| Outcome::Good)
+impl RunArgs {
+    /// What they mean. `typed` are they themselves: the processes that the first one starts get the same.
+    pub(crate) fn options(&self, typed: &[OsString]) -> Result<Options, Failure> {
+        let config = Config::load(self.config.as_deref())?;
+        let trail = match &self.trail {
+            Some(trail) => trail.clone(),
+            None => config::default_trail()?,
+        };
+        let absolute = |path: &PathBuf| {
+            std::path::absolute(path).map_err(|error| crate::run_dir::cannot("find", path, error))
+        };
+        Ok(Options {
+            home: Home::locate(self.run_dir.as_deref())?,
+            trail: absolute(&trail)?,
+            tree: self.mount.as_ref().map(absolute).transpose()?,
+            config,
+            config_path: self.config.clone(),
+            typed: typed.to_vec(),
+        })
+    }
 }
 
 fn status(args: &StatusArgs, out: &mut dyn Write) -> Result<Outcome, Failure> {
@@ -157,7 +166,16 @@ fn check_config(args: &CheckArgs, out: &mut dyn Write) -> Result<Outcome, Failur
 }
 
 fn print(status: &Status, out: &mut dyn Write) -> Result<(), Failure> {
-    writeln!(out, "agent:      process {}", status.pid)?;
+    let again = |restarts: u64| match restarts {
+        0 => String::new(),
+        1 => ", started again once".into(),
+        times => format!(", started again {times} times"),
+    };
+    writeln!(out, "agent:      process {}{}", status.pid, again(status.restarts))?;
+    writeln!(out, "doorkeeper: process {}", status.doorkeeper)?;
+    let Writer { pid, restarts, silent } = status.writer;
+    let silence = if silent { ", which does not answer" } else { "" };
+    writeln!(out, "writer:     process {pid}{}{silence}", again(restarts))?;
     let works = if status.trail_works { "" } else { ", which cannot be written" };
     writeln!(out, "trail:      {}{works}", status.trail)?;
     writeln!(

@@ -167,7 +167,7 @@ impl Marks {
 }
 
 /// Watches whether auditing is on and what the kernel itself loses.
-pub(super) fn watch(mut control: Control, poll: Duration, context: &ForSource) {
+pub(super) fn watch(mut control: Control, context: &ForSource) {
     let (_keep, never) = std::sync::mpsc::channel();
     loop {
         match control.status() {
@@ -177,7 +177,7 @@ pub(super) fn watch(mut control: Control, poll: Duration, context: &ForSource) {
             }
             Err(error) => return context.ended(&error),
         }
-        if !super::wait_for_turn(&never, poll, context) {
+        if !super::wait_for_turn(&never, context) {
             return;
         }
     }

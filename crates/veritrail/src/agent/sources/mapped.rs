@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::mpsc::Receiver;
-use std::time::Duration;
 
 use host::dm::{self, Control, Listed, Target};
 use trail::Class;
@@ -12,7 +11,7 @@ use super::{ForSource, Input, wait_for_turn};
 pub(in crate::agent) use engine::devices::{Mapped, MappedTarget};
 
 /// Reads them when asked and with every poll.
-pub(super) fn read(control: &Control, poll: Duration, asked: &Receiver<()>, context: &ForSource) {
+pub(super) fn read(control: &Control, asked: &Receiver<()>, context: &ForSource) {
     loop {
         match inventory(control) {
             Ok(devices) => {
@@ -22,7 +21,7 @@ pub(super) fn read(control: &Control, poll: Duration, asked: &Receiver<()>, cont
             }
             Err(error) => return context.ended(&error),
         }
-        if !wait_for_turn(asked, poll, context) {
+        if !wait_for_turn(asked, context) {
             return;
         }
     }

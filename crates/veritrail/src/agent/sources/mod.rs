@@ -8,7 +8,7 @@ mod timekeeping;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -21,6 +21,7 @@ use trail::Class;
 
 pub(super) use self::served::Served;
 pub(super) use self::timekeeping::read as read_clock;
+use super::doorkeeper::wire::WriterState;
 use super::explain::Explained;
 use super::gaps::Place;
 use super::heard::Heard;
@@ -104,8 +105,14 @@ pub(super) enum Input {
     Explained(Explained),
     /// A source has ended by itself.
     Ended { name: Name, why: String },
+    /// The trail's writer was started, or is heard or not heard any more.
+    Writer(WriterState),
+    /// The configuration is to be read again.
+    Reload,
     /// The agent is to stop.
     Stop,
+    /// The doorkeeper is gone.
+    Orphaned,
 }
 
 /// What is listened to, and how.
@@ -263,10 +270,9 @@ impl Sources {
             let context = context.of(Name::Audit);
             spawn("audit", Box::new(move || audit::listen(stream, &context)))?;
         }
-        let poll = context.poll;
         if let Some(control) = self.control {
             let context = context.of(Name::Audit);
-            spawn("audit-state", Box::new(move || audit::watch(control, poll, &context)))?;
+            spawn("audit-state", Box::new(move || audit::watch(control, &context)))?;
         }
         if let Some(uevents) = self.uevent {
             let context = context.of(Name::Uevent);
@@ -279,19 +285,16 @@ impl Sources {
         let (ask, asked) = sync_channel(1);
         if let Some(control) = self.dm {
             let context = context.of(Name::Dm);
-            spawn("dm", Box::new(move || mapped::read(&control, poll, &asked, &context)))?;
+            spawn("dm", Box::new(move || mapped::read(&control, &asked, &context)))?;
         }
         let (ask_clock, clock_asked) = sync_channel(1);
         if let Some(witness) = self.clock {
             let context = context.of(Name::Clock);
-            spawn(
-                "clock",
-                Box::new(move || timekeeping::watch(&witness, poll, &clock_asked, &context)),
-            )?;
+            spawn("clock", Box::new(move || timekeeping::watch(&witness, &clock_asked, &context)))?;
         }
         let directory = context.served.clone();
         let context = context.of(Name::Dm);
-        spawn("served", Box::new(move || served::read(&directory, poll, &context)))?;
+        spawn("served", Box::new(move || served::read(&directory, &context)))?;
         Ok(Running { threads, ask, ask_clock })
     }
 }
@@ -307,13 +310,33 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// The time between two looks at what is polled, which may change.
+#[derive(Clone, Debug)]
+pub(super) struct Poll(Arc<AtomicU64>);
+
+impl Poll {
+    pub(super) fn new(every: Duration) -> Poll {
+        let poll = Poll(Arc::default());
+        poll.set(every);
+        poll
+    }
+
+    pub(super) fn set(&self, every: Duration) {
+        self.0.store(every.as_secs(), Ordering::Relaxed);
+    }
+
+    pub(super) fn every(&self) -> Duration {
+        Duration::from_secs(self.0.load(Ordering::Relaxed))
+    }
+}
+
 /// What every source is given.
 #[derive(Clone, Debug)]
 pub(super) struct Context {
     pub(super) inbox: Arc<Inbox<Input>>,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) counts: Vec<(Name, Counts)>,
-    pub(super) poll: Duration,
+    pub(super) poll: Poll,
     pub(super) trail: std::path::PathBuf,
     /// Where devices are served.
     pub(super) served: crate::served::Directory,
@@ -327,6 +350,7 @@ impl Context {
             inbox: Arc::clone(&self.inbox),
             stop: Arc::clone(&self.stop),
             counts: counts.map(|(_, counts)| counts.clone()).unwrap_or_default(),
+            poll: self.poll.clone(),
             trail: self.trail.clone(),
         }
     }
@@ -338,6 +362,7 @@ struct ForSource {
     inbox: Arc<Inbox<Input>>,
     stop: Arc<AtomicBool>,
     counts: Counts,
+    poll: Poll,
     trail: std::path::PathBuf,
 }
 
@@ -388,12 +413,13 @@ impl Running {
 }
 
 /// Waits for a question, the next poll or the end; false at the end.
-fn wait_for_turn(asked: &Receiver<()>, poll: Duration, context: &ForSource) -> bool {
-    let until = std::time::Instant::now() + poll;
+fn wait_for_turn(asked: &Receiver<()>, context: &ForSource) -> bool {
+    let began = std::time::Instant::now();
     loop {
         if context.is_stopping() {
             return false;
         }
+        let until = began + context.poll.every();
         let left = until.saturating_duration_since(std::time::Instant::now());
         if left.is_zero() || asked.recv_timeout(left.min(LOOK)).is_ok() {
             // One answer for all who asked meanwhile.

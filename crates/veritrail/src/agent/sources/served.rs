@@ -1,7 +1,7 @@
 //! The devices that are served from this run directory: each is asked how it is.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{ForSource, Input, LOOK};
 use crate::agent::status::Device;
@@ -45,13 +45,13 @@ impl Served {
 
 /// Asks all of them, again and again. Their servers record what happens themselves; a device whose
 /// server does not answer is left out until it does.
-pub(super) fn read(directory: &Directory, poll: Duration, context: &ForSource) {
+pub(super) fn read(directory: &Directory, context: &ForSource) {
     loop {
         let names = directory.names().unwrap_or_default();
         let find = |name| verity::find(directory, name).ok().flatten();
         let served = names.iter().filter_map(find).map(Served).collect();
         context.inbox.put(Input::Served(served));
-        let until = Instant::now() + poll;
+        let until = Instant::now() + context.poll.every();
         while Instant::now() < until {
             if context.is_stopping() {
                 return;

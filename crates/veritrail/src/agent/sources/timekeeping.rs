@@ -14,18 +14,13 @@ use super::{ForSource, Input};
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Reads until the agent stops.
-pub(super) fn watch(witness: &Witness, poll: Duration, asked: &Receiver<()>, context: &ForSource) {
-    if let Err(error) = listen(witness, poll, asked, context) {
+pub(super) fn watch(witness: &Witness, asked: &Receiver<()>, context: &ForSource) {
+    if let Err(error) = listen(witness, asked, context) {
         context.ended(&error);
     }
 }
 
-fn listen(
-    witness: &Witness,
-    poll: Duration,
-    asked: &Receiver<()>,
-    context: &ForSource,
-) -> io::Result<()> {
+fn listen(witness: &Witness, asked: &Receiver<()>, context: &ForSource) -> io::Result<()> {
     let mut last = None::<Instant>;
     loop {
         let was_set = witness.wait(LOOK)?;
@@ -34,7 +29,8 @@ fn listen(
             context.counts.event();
         }
         let stopping = context.is_stopping();
-        if was_set || is_asked || stopping || last.is_none_or(|last| last.elapsed() >= poll) {
+        let every = context.poll.every();
+        if was_set || is_asked || stopping || last.is_none_or(|last| last.elapsed() >= every) {
             last = Some(Instant::now());
             context.counts.message();
             context.inbox.put(Input::Clock(read()));

@@ -12,7 +12,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 use clap::Subcommand;
-use trail::door::Options;
+use trail::door::{Options, Role};
 use trail::{Door, DoorError, Error, PublicKey};
 
 use crate::clock;
@@ -52,11 +52,17 @@ pub(crate) fn create_if_missing(dir: &Path) -> Result<Option<PublicKey>, Failure
 
 /// Opens the door of a trail as a process of one verb does.
 pub(crate) fn open_door(dir: &Path, config: &Config) -> Result<Door, Failure> {
+    open_door_as(Role::Any, dir, config)
+}
+
+/// The same where it is decided who writes.
+pub(crate) fn open_door_as(role: Role, dir: &Path, config: &Config) -> Result<Door, Failure> {
     let options = Options {
         now: clock::now,
         boot: clock::boot_id(),
         sinks: config.sinks(),
         patience: trail::door::PATIENCE,
+        role,
     };
     Door::open(dir, options).map_err(|error| from_door(dir, &error))
 }

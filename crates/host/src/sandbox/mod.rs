@@ -1,4 +1,18 @@
 //! What a process of ours gives up before it touches bytes that others wrote.
+//!
+//! | process | filter | file |
+//! |---|---|---|
+//! | volume of a served device | a list of what is allowed: the descriptors that it has | volume.rs |
+//! | writer of the trail | a list of what is allowed: files, unix sockets | writer.rs |
+//! | agent, doorkeeper | a list of what is refused | service.rs |
+
+mod service;
+mod volume;
+mod writer;
+
+pub use service::{confine_agent, confine_doorkeeper};
+pub use volume::confine_volume;
+pub use writer::{Writer, confine_writer};
 
 use std::collections::BTreeMap;
 use std::{fs, io};
@@ -45,30 +59,32 @@ pub fn keep_capabilities(keep: Capabilities) -> io::Result<()> {
     Ok(rustix::thread::set_capabilities(None, kept)?)
 }
 
-/// Confines this process, which reads what others wrote (disks, trees, parity) and serves it, to
-/// the descriptors that it has: nothing can be opened, executed, connected, traced or gained any
-/// more.
-///
-/// No capability in any set, no_new_privs, not dumpable, no core, and a list of system calls
-/// beyond which everything is refused (see `ALLOWED`). Threads started later inherit all of it.
-///
-/// A refused call answers EPERM. The process is not killed for it: a library that tries something
-/// new (a file of settings, a clock) would then take a mounted device down, while an attacker
-/// gains as little from an error as from a death.
+/// Uses only the capabilities in `effective` from now on; the others that it has it can take back, and
+/// hands them to what it executes.
 ///
 /// # Errors
-/// Where other threads run already, or the kernel knows no seccomp filters. The process may be
-/// partly confined then and had better end.
-pub fn confine_volume() -> io::Result<()> {
+/// Where other threads run: capabilities are each thread's own, and those would go on to use theirs.
+pub fn use_capabilities(effective: Capabilities) -> io::Result<()> {
     alone()?;
-    drop_all_capabilities()?;
-    rustix::thread::set_no_new_privs(true)?;
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
-    for filter in filters()? {
-        seccompiler::apply_filter(&filter).map_err(io::Error::other)?;
-    }
-    Ok(())
+    use_in_thread(effective)
+}
+
+/// Does `work` with capabilities that it has and does not use otherwise; in this thread only.
+///
+/// # Errors
+/// Where the kernel refuses it.
+pub fn with_capabilities<T>(more: Capabilities, work: impl FnOnce() -> T) -> io::Result<T> {
+    let before = rustix::thread::capabilities(None)?.effective;
+    use_in_thread(before | more)?;
+    let done = work();
+    use_in_thread(before)?;
+    Ok(done)
+}
+
+fn use_in_thread(effective: Capabilities) -> io::Result<()> {
+    let now = rustix::thread::capabilities(None)?;
+    let used = CapabilitySets { effective: now.permitted & effective, ..now };
+    Ok(rustix::thread::set_capabilities(None, used)?)
 }
 
 /// An error unless this is the process's only thread.
@@ -81,11 +97,12 @@ fn alone() -> io::Result<()> {
     }
 }
 
-fn drop_all_capabilities() -> io::Result<()> {
+/// Gives up all but `keep`, in every set and for whatever is executed later.
+fn drop_capabilities(keep: Capabilities) -> io::Result<()> {
     let may_bound = rustix::thread::capabilities(None)?.effective.contains(CapabilitySet::SETPCAP);
     // Who may not touch the bounding set gains nothing from it either: no_new_privs follows.
-    for bit in (0..64).filter(|_| may_bound) {
-        let capability = CapabilitySet::from_bits_retain(1 << bit);
+    let dropped = (0..64).map(|bit| CapabilitySet::from_bits_retain(1 << bit));
+    for capability in dropped.filter(|one| may_bound && !keep.contains(*one)) {
         match rustix::thread::remove_capability_from_bounding_set(capability) {
             // Behind the last that this kernel knows.
             Err(Errno::INVAL) => break,
@@ -93,8 +110,9 @@ fn drop_all_capabilities() -> io::Result<()> {
         }
     }
     rustix::thread::clear_ambient_capability_set()?;
+    let kept = rustix::thread::capabilities(None)?.permitted & keep;
     let none = CapabilitySet::empty();
-    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: none };
     Ok(rustix::thread::set_capabilities(None, sets)?)
 }
 
@@ -107,8 +125,12 @@ enum Argument {
     Bits { at: u8, mask: u64, bits: u64 },
 }
 
-/// Every call that a confined volume may make whatever its arguments.
-const ALLOWED: &[i64] = &[
+const PROT_EXEC: u64 = libc::PROT_EXEC as u64;
+const CLONE_NEW_NAMESPACE: u64 = 0x7e02_0080;
+const CLONE_THREAD: u64 = (libc::CLONE_THREAD | libc::CLONE_VM) as u64;
+
+/// What every process of ours needs, whatever the arguments.
+const COMMON: &[i64] = &[
     // Descriptors that it has.
     libc::SYS_read,
     libc::SYS_write,
@@ -178,13 +200,8 @@ const ALLOWED: &[i64] = &[
     libc::SYS_time,
 ];
 
-const PROT_EXEC: u64 = libc::PROT_EXEC as u64;
-const CLONE_NEW_NAMESPACE: u64 = 0x7e02_0080;
-const CLONE_THREAD: u64 = (libc::CLONE_THREAD | libc::CLONE_VM) as u64;
-const AT_EMPTY_PATH: u64 = libc::AT_EMPTY_PATH as u64;
-
-/// Calls whose arguments are looked at.
-const RESTRICTED: &[(i64, Argument)] = &[
+/// What every process of ours needs with some arguments only.
+const COMMON_RESTRICTED: &[(i64, Argument)] = &[
     // No memory becomes a program.
     (libc::SYS_mmap, Argument::Bits { at: 2, mask: PROT_EXEC, bits: 0 }),
     (libc::SYS_mprotect, Argument::Bits { at: 2, mask: PROT_EXEC, bits: 0 }),
@@ -193,10 +210,6 @@ const RESTRICTED: &[(i64, Argument)] = &[
         libc::SYS_clone,
         Argument::Bits { at: 0, mask: CLONE_THREAD | CLONE_NEW_NAMESPACE, bits: CLONE_THREAD },
     ),
-    // Of a descriptor. (A path that comes along cannot be seen from here: a confined process can
-    // look at attributes by path, never at contents.)
-    (libc::SYS_statx, Argument::Bits { at: 2, mask: AT_EMPTY_PATH, bits: AT_EMPTY_PATH }),
-    (libc::SYS_newfstatat, Argument::Bits { at: 3, mask: AT_EMPTY_PATH, bits: AT_EMPTY_PATH }),
     (
         libc::SYS_fcntl,
         Argument::OneOf(
@@ -210,41 +223,66 @@ const RESTRICTED: &[(i64, Argument)] = &[
             ],
         ),
     ),
-    (libc::SYS_ioctl, Argument::OneOf(1, &[BLKGETSIZE64, FUSE_DEV_IOC_CLONE])),
     (libc::SYS_prctl, Argument::OneOf(0, &[libc::PR_SET_NAME as u64])),
 ];
 
-/// `linux/fs.h`: `_IOR(0x12, 114, size_t)`.
-const BLKGETSIZE64: u64 = 0x8008_1272;
-/// `linux/fuse.h`: `_IOR(229, 0, uint32_t)`.
-const FUSE_DEV_IOC_CLONE: u64 = 0x8004_e500;
+/// A list of calls that are allowed; all others answer EPERM.
+///
+/// The process is not killed for one: a library that tries something new (a file of settings, a
+/// clock) would then take a mounted device or the trail down, while an attacker gains as little from
+/// an error as from a death.
+struct Allowed {
+    calls: &'static [i64],
+    restricted: &'static [(i64, Argument)],
+}
 
-/// The filters, in the order they are applied.
-fn filters() -> io::Result<[BpfProgram; 2]> {
-    // glibc takes ENOSYS, and nothing else, for a kernel without clone3, and goes on with clone,
-    // whose flags a filter can see. A filter has one answer, so this is one of its own; of two
-    // answers the kernel takes the stricter.
-    let unknown = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
-    let mut allowed: BTreeMap<i64, Vec<SeccompRule>> =
-        ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
-    for (call, argument) in RESTRICTED {
-        allowed.insert(*call, rules(*argument)?);
+impl Allowed {
+    /// The filters, in the order they are applied.
+    fn filters(&self) -> io::Result<[BpfProgram; 2]> {
+        let mut allowed: BTreeMap<i64, Vec<SeccompRule>> =
+            COMMON.iter().chain(self.calls).map(|call| (*call, Vec::new())).collect();
+        for (call, argument) in COMMON_RESTRICTED.iter().chain(self.restricted) {
+            allowed.insert(*call, rules(*argument)?);
+        }
+        // Signals to this process only.
+        let own = SeccompCondition::new(
+            0,
+            SeccompCmpArgLen::Dword,
+            SeccompCmpOp::Eq,
+            u64::from(std::process::id()),
+        );
+        let own =
+            SeccompRule::new(vec![own.map_err(io::Error::other)?]).map_err(io::Error::other)?;
+        allowed.insert(libc::SYS_tgkill, vec![own]);
+        Ok([without_clone3()?, program(allowed, refused(Errno::PERM), SeccompAction::Allow)?])
     }
-    // Signals to this process only.
-    let own = SeccompCondition::new(
-        0,
-        SeccompCmpArgLen::Dword,
-        SeccompCmpOp::Eq,
-        u64::from(std::process::id()),
-    );
-    let own = SeccompRule::new(vec![own.map_err(io::Error::other)?]).map_err(io::Error::other)?;
-    allowed.insert(libc::SYS_tgkill, vec![own]);
+}
 
-    let errno = |errno: Errno| SeccompAction::Errno(errno.raw_os_error().cast_unsigned());
-    Ok([
-        program(unknown, SeccompAction::Allow, errno(Errno::NOSYS))?,
-        program(allowed, errno(Errno::PERM), SeccompAction::Allow)?,
-    ])
+/// glibc takes ENOSYS, and nothing else, for a kernel without clone3, and goes on with clone, whose
+/// flags a filter can see. A filter has one answer, so this is one of its own; of two answers the
+/// kernel takes the stricter.
+fn without_clone3() -> io::Result<BpfProgram> {
+    let unknown = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+    program(unknown, SeccompAction::Allow, refused(Errno::NOSYS))
+}
+
+fn refused(errno: Errno) -> SeccompAction {
+    SeccompAction::Errno(errno.raw_os_error().cast_unsigned())
+}
+
+/// Neither traced nor dumped: what it holds in memory is for nobody else.
+fn close_up() -> io::Result<()> {
+    rustix::thread::set_no_new_privs(true)?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    Ok(())
+}
+
+fn apply(filters: &[BpfProgram]) -> io::Result<()> {
+    filters
+        .iter()
+        .try_for_each(|filter| seccompiler::apply_filter(filter))
+        .map_err(io::Error::other)
 }
 
 /// The rules of which one has to hold.
@@ -285,18 +323,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_filters_compile() {
-        for filter in filters().unwrap() {
-            assert!(!filter.is_empty() && filter.len() < 4096, "{}", filter.len());
+    fn the_filters_compile_and_no_call_is_listed_twice() {
+        for allowed in [volume::ALLOWED, writer::ALLOWED, writer::ALLOWED_KERNEL] {
+            for filter in allowed.filters().unwrap() {
+                assert!(!filter.is_empty() && filter.len() < 4096, "{}", filter.len());
+            }
+            let restricted = COMMON_RESTRICTED.iter().chain(allowed.restricted);
+            let calls = COMMON.iter().chain(allowed.calls).chain(restricted.map(|(call, _)| call));
+            let all: Vec<_> = calls.collect();
+            let once: std::collections::BTreeSet<_> = all.iter().collect();
+            assert_eq!(all.len(), once.len());
         }
-    }
-
-    #[test]
-    fn no_call_is_listed_twice() {
-        let calls = ALLOWED.iter().chain(RESTRICTED.iter().map(|(call, _)| call));
-        let all: Vec<_> = calls.collect();
-        let once: std::collections::BTreeSet<_> = all.iter().collect();
-        assert_eq!(all.len(), once.len());
     }
 
     #[test]
