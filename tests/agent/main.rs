@@ -7,6 +7,7 @@
 #[path = "../../crates/host/tests/audit/auditing.rs"]
 mod auditing;
 mod bench;
+mod bpf;
 mod clock;
 mod day;
 mod events;

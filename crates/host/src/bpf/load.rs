@@ -73,9 +73,10 @@ impl Report {
 /// Programs that run. Dropped, they do not any more.
 #[derive(Debug, Default)]
 pub struct Programs {
-    /// Before the object, whose programs they are links of.
-    links: Vec<(Program, Link)>,
-    object: Option<Object>,
+    links: Vec<Link>,
+    /// What is given away; none where no program runs. The object itself is not kept: its memory is that
+    /// of a whole kernel's types.
+    shared: Option<Shared>,
     statistics: Option<OwnedFd>,
 }
 
@@ -104,36 +105,43 @@ impl Programs {
                 Err(error) => no_statistics = Some(error.to_string()),
             }
         }
-        let mut loaded = load_some(&asked, wanted);
-        let mut able = asked.clone();
-        if loaded.is_err() {
-            // One refused program spoils the object: which?
-            able.clear();
-            for program in asked {
-                match load_some(&[program], wanted) {
-                    Ok(_) => able.push(program),
-                    Err(why) => set(program, State::Missing(why)),
-                }
-            }
+        let mut able = asked;
+        let mut loaded = load_some(&able, wanted);
+        // One refused program spoils the object: it is tried without, as often as there are some.
+        while let Err((why, Some(refused))) = &loaded
+            && able.contains(refused)
+        {
+            able.retain(|program| program != refused);
+            set(*refused, State::Missing(why.clone()));
             loaded = load_some(&able, wanted);
         }
         match loaded {
-            Err(why) => {
+            Err((why, _)) => {
                 for program in able {
                     set(program, State::Missing(why.clone()));
                 }
             }
             Ok(object) => {
+                let mut attached = Vec::new();
                 for program in able {
                     match attach(&object, program) {
                         Ok(links) => {
-                            programs.links.extend(links.into_iter().map(|link| (program, link)));
+                            programs.links.extend(links);
+                            attached.push(program);
                             set(program, State::Attached);
                         }
                         Err(why) => set(program, State::Missing(why)),
                     }
                 }
-                programs.object = Some(object);
+                match descriptors(&object, &attached) {
+                    Ok(shared) => programs.shared = (!attached.is_empty()).then_some(shared),
+                    Err(error) => {
+                        programs.links.clear();
+                        for program in attached {
+                            set(program, State::Missing(error.to_string()));
+                        }
+                    }
+                }
             }
         }
         (programs, Report { programs: states, no_statistics })
@@ -144,32 +152,31 @@ impl Programs {
     /// # Errors
     /// Where no descriptor is left.
     pub fn share(&self) -> io::Result<Option<Shared>> {
-        let Some(object) = self.object.as_ref().filter(|_| !self.links.is_empty()) else {
-            return Ok(None);
-        };
-        let map = |name: &str| {
-            let map = object.maps().find(|map| map.name() == name);
-            map.ok_or(io::ErrorKind::NotFound)?.as_fd().try_clone_to_owned()
-        };
-        let mut functions = Vec::new();
-        for program in Program::ALL {
-            if !self.links.iter().any(|(of, _)| *of == program) {
-                continue;
-            }
-            for function in object.progs().filter(|one| is_of(program, one.name())) {
-                functions.push((program, function.as_fd().try_clone_to_owned()?));
-            }
-        }
-        Ok(Some(Shared { ring: map("events")?, failures: map("failures")?, functions }))
+        self.shared.as_ref().map(Shared::try_clone).transpose()
     }
+}
+
+/// Descriptors of the maps and of these programs.
+fn descriptors(object: &Object, programs: &[Program]) -> io::Result<Shared> {
+    let map = |name: &str| {
+        let map = object.maps().find(|map| map.name() == name);
+        map.ok_or(io::ErrorKind::NotFound)?.as_fd().try_clone_to_owned()
+    };
+    let mut functions = Vec::new();
+    for program in programs {
+        for function in object.progs().filter(|one| is_of(*program, one.name())) {
+            functions.push((*program, function.as_fd().try_clone_to_owned()?));
+        }
+    }
+    Ok(Shared { ring: map("events")?, failures: map("failures")?, functions })
 }
 
 fn is_of(program: Program, name: &std::ffi::OsStr) -> bool {
     program.functions().iter().any(|function| name == *function)
 }
 
-/// An object with these programs only.
-fn load_some(programs: &[Program], wanted: &Wanted) -> Result<Object, String> {
+/// An object with these programs only; or why not, and which of them the kernel refused.
+fn load_some(programs: &[Program], wanted: &Wanted) -> Result<Object, (String, Option<Program>)> {
     let prepare = || -> Result<OpenObject, libbpf_rs::Error> {
         let mut object = ObjectBuilder::default().name("veritrail")?.open_memory(&OBJECT.0)?;
         for mut function in object.progs_mut() {
@@ -190,7 +197,7 @@ fn load_some(programs: &[Program], wanted: &Wanted) -> Result<Object, String> {
         Ok(object)
     };
     Said::clear();
-    prepare().and_then(OpenObject::load).map_err(|error| Said::because(&error))
+    prepare().and_then(OpenObject::load).map_err(|error| (Said::because(&error), Said::refused()))
 }
 
 fn attach(object: &Object, program: Program) -> Result<Vec<Link>, String> {
@@ -237,6 +244,12 @@ impl Said {
         SAID.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
+    /// The program that it was said about: `libbpf: prog 'NAME': ...`.
+    fn refused() -> Option<Program> {
+        let said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+        named(&said)
+    }
+
     /// The error, and the first thing that libbpf said about it.
     fn because(error: &libbpf_rs::Error) -> String {
         let said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
@@ -246,8 +259,31 @@ impl Said {
     }
 }
 
+fn named(said: &str) -> Option<Program> {
+    let mut names = said.lines().filter_map(|line| {
+        let (name, _) = line.split_once("prog '")?.1.split_once('\'')?;
+        Program::ALL.into_iter().find(|program| program.functions().contains(&name))
+    });
+    names.next()
+}
+
 impl Drop for Said {
     fn drop(&mut self) {
         set_print(self.0.take());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_refused_program_is_found_in_what_is_said() {
+        let said = "libbpf: Error loading vmlinux BTF: -2\n\
+                    libbpf: prog 'veritrail_unshare': BPF program load failed: -EPERM\n\
+                    libbpf: failed to load object 'veritrail'\n";
+        assert_eq!(named(said), Some(Program::Namespaces));
+        assert_eq!(named("libbpf: prog 'other': x\nprog 'veritrail_"), None);
+        assert_eq!(named(""), None);
     }
 }

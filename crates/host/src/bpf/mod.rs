@@ -23,4 +23,4 @@ pub use load::{Programs, Report, State, Wanted};
 pub use program::{Program, Statistics};
 pub use ring::{Read, Reader};
 pub use shared::{Opened, Shared};
-pub use wire::{Event, Malformed, Task};
+pub use wire::{Entered, Event, Malformed, Task};

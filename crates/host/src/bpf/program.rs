@@ -14,11 +14,14 @@ pub enum Program {
     Exec,
     /// Processes that end.
     Exit,
+    /// Tasks that enter other namespaces (setns(2), unshare(2)).
+    Namespaces,
 }
 
 impl Program {
     /// All of them.
-    pub const ALL: [Program; 3] = [Program::Fork, Program::Exec, Program::Exit];
+    pub const ALL: [Program; 4] =
+        [Program::Fork, Program::Exec, Program::Exit, Program::Namespaces];
 
     /// The number that `events.h` gives it.
     #[must_use]
@@ -27,6 +30,7 @@ impl Program {
             Program::Fork => 1,
             Program::Exec => 2,
             Program::Exit => 3,
+            Program::Namespaces => 4,
         }
     }
 
@@ -43,6 +47,7 @@ impl Program {
             Program::Fork => "fork",
             Program::Exec => "exec",
             Program::Exit => "exit",
+            Program::Namespaces => "namespaces",
         }
     }
 
@@ -52,6 +57,7 @@ impl Program {
             Program::Fork => &["veritrail_fork"],
             Program::Exec => &["veritrail_exec"],
             Program::Exit => &["veritrail_exit"],
+            Program::Namespaces => &["veritrail_setns", "veritrail_unshare"],
         }
     }
 
@@ -62,6 +68,9 @@ impl Program {
             Program::Fork => "processes are known from /proc only, and short ones not at all",
             Program::Exec => "the program a process runs is known from /proc only",
             Program::Exit => "that a process has ended is seen late",
+            Program::Namespaces => {
+                "a process in other namespaces is seen there when it runs another program, or ends"
+            }
         }
     }
 }

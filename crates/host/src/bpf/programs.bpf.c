@@ -8,6 +8,7 @@
 #include <bpf/bpf_tracing.h>
 
 #include "events.h"
+#include "namespaces.h"
 #include "tasks.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -54,6 +54,9 @@ pub struct Read {
     pub unknown: u64,
     /// Cut short: the program is of another version.
     pub short: u64,
+    /// Everything up to this time was read, in nanoseconds since boot: a program makes room for an event
+    /// first and looks at the clock then. None where one was still being written.
+    pub heard: Option<u64>,
 }
 
 impl Reader {
@@ -86,6 +89,7 @@ impl Reader {
         }
         let mut read = Read::default();
         let mut bytes = [0; LONGEST];
+        let now = boottime_ns();
         // What comes meanwhile is for the next call, so that this one ends.
         let end = self.producer_position()?;
         while self.position < end {
@@ -100,6 +104,7 @@ impl Reader {
                 Err(Malformed::Short(_)) => read.short += 1,
             }
         }
+        read.heard = (self.position >= end).then_some(now);
         Ok(read)
     }
 
@@ -140,6 +145,13 @@ impl Reader {
         self.consumer.u64_at(0)?.store(self.position, Ordering::Release);
         Ok(Some((head & DISCARD == 0).then_some(copied)))
     }
+}
+
+/// Nanoseconds since boot.
+fn boottime_ns() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let part = |part: i64| u64::try_from(part).unwrap_or(0);
+    part(time.tv_sec).saturating_mul(1_000_000_000).saturating_add(part(time.tv_nsec))
 }
 
 impl AsFd for Reader {

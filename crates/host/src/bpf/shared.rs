@@ -28,6 +28,16 @@ pub struct Opened {
 }
 
 impl Shared {
+    /// The same once more.
+    pub(super) fn try_clone(&self) -> io::Result<Shared> {
+        let function = |(program, fd): &(Program, OwnedFd)| Ok((*program, fd.try_clone()?));
+        Ok(Shared {
+            ring: self.ring.try_clone()?,
+            failures: self.failures.try_clone()?,
+            functions: self.functions.iter().map(function).collect::<io::Result<_>>()?,
+        })
+    }
+
     /// What to send over a [`channel`](crate::channel): bytes that say what the descriptors are, and
     /// the descriptors.
     #[must_use]

@@ -86,6 +86,22 @@ pub enum Event {
         /// As wait(2) has it, of that thread.
         code: u32,
     },
+    /// A task is in other namespaces now. Such a thread's are not always its process's.
+    Namespaces {
+        /// Who, in the new ones.
+        task: Task,
+        /// By which call.
+        how: Entered,
+    },
+}
+
+/// A call that changes namespaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entered {
+    /// setns(2).
+    Setns,
+    /// unshare(2), which may also have unshared what is no namespace.
+    Unshare,
 }
 
 impl Event {
@@ -93,7 +109,10 @@ impl Event {
     #[must_use]
     pub fn task(&self) -> &Task {
         match self {
-            Event::Fork(task) | Event::Exec { task, .. } | Event::Exit { task, .. } => task,
+            Event::Fork(task)
+            | Event::Exec { task, .. }
+            | Event::Exit { task, .. }
+            | Event::Namespaces { task, .. } => task,
         }
     }
 }
@@ -125,6 +144,14 @@ impl Event {
                 Ok(Event::Exec { task: head.task(), filename })
             }
             3 => Ok(Event::Exit { task: head.task(), code: head.detail }),
+            4 => {
+                let how = match head.detail {
+                    1 => Entered::Setns,
+                    2 => Entered::Unshare,
+                    _ => return Err(Malformed::Unknown(4)),
+                };
+                Ok(Event::Namespaces { task: head.task(), how })
+            }
             kind => Err(Malformed::Unknown(kind)),
         }
     }

@@ -21,6 +21,8 @@ pub(super) enum Place {
     Kmsg,
     /// In the socket of device events.
     Uevent,
+    /// In the kernel, on the way from programs that tell of processes: their ring was full.
+    Bpf,
     /// On the way to those who find out what lies at a place: too many places at once, or one of which
     /// nothing was to be learnt in ten seconds.
     Explain,
@@ -33,6 +35,7 @@ impl Place {
             Place::Kernel => "kernel",
             Place::Kmsg => "kmsg",
             Place::Uevent => "uevent",
+            Place::Bpf => "bpf",
             Place::Explain => "explain",
         }
     }

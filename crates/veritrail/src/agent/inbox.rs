@@ -39,6 +39,13 @@ impl<T> Inbox<T> {
 
     /// Puts in `item` of so many bytes, or counts it as lost.
     pub(super) fn offer(&self, class: Class, bytes: usize, item: T) {
+        if !self.try_offer(class, bytes, item) {
+            lose(&mut self.state().lost, class);
+        }
+    }
+
+    /// Puts in `item` of so many bytes; false where there is no room, which whoever asks counts.
+    pub(super) fn try_offer(&self, class: Class, bytes: usize, item: T) -> bool {
         let cost = bytes.saturating_add(OVERHEAD);
         let limit = match class {
             Class::Integrity => self.capacity,
@@ -46,12 +53,12 @@ impl<T> Inbox<T> {
         };
         let mut state = self.state();
         if state.bytes > 0 && state.bytes.saturating_add(cost) > limit {
-            lose(&mut state.lost, class);
-            return;
+            return false;
         }
         push(&mut state, cost, Some(class), item);
         drop(state);
         self.filled.notify_one();
+        true
     }
 
     /// Puts in what must not be lost and is always small: a loss, an end.

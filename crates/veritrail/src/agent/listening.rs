@@ -21,6 +21,7 @@ use super::link::Link;
 use super::reload::{Configured, Reloaded};
 use super::sources::{Context, Input, Name, Running, Served, millis};
 use super::status::{self, Board, Source, SourceState};
+use super::tasks::Processes;
 use super::timekeeping::Timekeeping;
 use super::tree;
 use super::watermark::{self, Mark, Note, Watermark};
@@ -57,6 +58,7 @@ pub(super) struct Agent {
     configured: Option<Configured>,
     devices: Watched,
     timekeeping: Timekeeping,
+    processes: Processes,
     gaps: Gaps,
     lost: Lost,
     /// What the agent before this one has left.
@@ -110,6 +112,7 @@ impl Agent {
             configured: None,
             devices: Watched::new(explainers),
             timekeeping: Timekeeping::new(now()),
+            processes: Processes::default(),
             gaps: Gaps::default(),
             lost: Lost::default(),
             before,
@@ -280,6 +283,7 @@ impl Agent {
             Input::Kmsg(raw) => self.devices.handle_kmsg(now(), &raw),
             Input::Inventory(devices) => self.devices.handle_inventory(now(), devices),
             Input::Clock(reading) => self.timekeeping.handle_reading(now(), reading),
+            Input::Bpf(batch) => self.processes.handle(*batch),
             Input::Served(served) => self.served = served,
             Input::Explained(explained) => {
                 self.devices.handle_explained(now(), explained, &mut self.journal);
@@ -457,6 +461,8 @@ impl Agent {
         (status.entries, status.lost_entries) = (entries, lost_entries);
         status.sources = self.sources.iter().map(|(_, source)| source.clone()).collect();
         status.own_events = self.own_events;
+        status.programs = self.processes.programs().to_vec();
+        status.tasks = self.processes.shown();
         status.passed_over = self.devices.passed_over();
         status.events = self.readers.as_ref().map(Meter::read);
         status.violations = self.devices.violations();

@@ -31,6 +31,7 @@ mod reload;
 mod sources;
 mod start;
 mod status;
+mod tasks;
 mod timekeeping;
 mod tree;
 mod watermark;

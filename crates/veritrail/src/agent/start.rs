@@ -97,6 +97,7 @@ fn listen_until_told(
         sources: config.agent_sources(),
         audit_buffer: config.audit_buffer(),
         poll: config.poll(),
+        bpf: config.bpf(),
     };
     // Everything that takes rights comes before they are given up, and that before any thread.
     let sources = Sources::open(&settings);

@@ -56,6 +56,12 @@ pub(crate) struct Status {
     /// Of events.sock; none where there is none.
     #[serde(default)]
     pub(crate) events: Option<Readers>,
+    /// What tells of processes in the kernel.
+    #[serde(default)]
+    pub(crate) programs: Vec<Program>,
+    /// The processes that are known.
+    #[serde(default)]
+    pub(crate) tasks: Tasks,
     pub(crate) violations: u64,
     pub(crate) devices: Vec<Device>,
 }
@@ -111,6 +117,46 @@ impl SourceState {
     }
 }
 
+/// A program in the kernel.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Program {
+    pub(crate) name: String,
+    pub(crate) state: ProgramState,
+    /// Why it is missing.
+    pub(crate) reason: Option<String>,
+    /// What is not known without it.
+    pub(crate) consequence: Option<String>,
+    /// Runs, while the kernel counted them (bpf.statistics).
+    pub(crate) runs: u64,
+    /// Nanoseconds that they took.
+    pub(crate) run_time_ns: u64,
+    pub(crate) per_run_ns: Option<u64>,
+    /// Events that it could not tell.
+    pub(crate) lost: u64,
+    /// Events that lack something, which could not be read.
+    pub(crate) incomplete: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ProgramState {
+    Attached,
+    /// The kernel refuses it.
+    Missing,
+    /// Nobody asked for it.
+    Off,
+}
+
+/// The table of processes.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Tasks {
+    pub(crate) kept: u64,
+    /// Ended ones that were forgotten before their time.
+    pub(crate) forgotten_early: u64,
+    /// How often there was no room for a living one.
+    pub(crate) turned_away: u64,
+}
+
 /// What was heard and is nobody's violation.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct PassedOver {
@@ -157,6 +203,14 @@ pub(super) struct Counts(Arc<[AtomicU64; 3]>);
 impl Counts {
     pub(super) fn message(&self) {
         self.0[0].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn message_many(&self, messages: u64) {
+        self.0[0].fetch_add(messages, Ordering::Relaxed);
+    }
+
+    pub(super) fn event_many(&self, events: u64) {
+        self.0[1].fetch_add(events, Ordering::Relaxed);
     }
 
     pub(super) fn event(&self) {

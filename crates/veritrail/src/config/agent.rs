@@ -2,7 +2,7 @@
 //!
 //! ```toml
 //! [agent]
-//! sources = ["audit", "uevent", "kmsg", "dm", "clock"]    # what it listens to
+//! sources = ["audit", "uevent", "kmsg", "dm", "clock", "bpf"]    # what it listens to
 //! poll_seconds = 5                               # tables and counters of the device mapper
 //! audit_buffer = 67108864                        # bytes that audit records may wait in
 //! ```

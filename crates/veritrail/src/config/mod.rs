@@ -5,6 +5,7 @@
 //! and name it in the three lists below.
 
 mod agent;
+mod bpf;
 mod events;
 mod places;
 mod trail;
@@ -35,6 +36,7 @@ pub(crate) struct Config {
     verity: verity::Verity,
     agent: agent::Agent,
     events: events::Events,
+    bpf: bpf::Bpf,
 }
 
 impl Config {
@@ -91,6 +93,7 @@ impl Config {
             verity: written.section(),
             agent: written.section(),
             events: written.section(),
+            bpf: written.section(),
         };
         written.finish().map(|()| config)
     }
@@ -130,7 +133,7 @@ mod tests {
         assert_eq!(
             mistakes(text),
             [
-                "2: agent.sources.1: unknown variant `log`, expected one of `audit`, `uevent`, `kmsg`, `dm`, `clock`",
+                "2: agent.sources.1: unknown variant `log`, expected one of `audit`, `uevent`, `kmsg`, `dm`, `clock`, `bpf`",
                 "3: agent.poll_second: unknown field `poll_second`, expected one of `sources`, `poll_seconds`, \
                  `audit_buffer` (did you mean `poll_seconds`?)",
                 "4: agent.audit_buffer: invalid type: string \"64M\", expected usize",
@@ -138,7 +141,7 @@ mod tests {
                 "9: trail.sinks.1.fil: unknown variant `fil`, expected `file` or `command` (did you mean \
                  `file`?)",
                 "10: verity.deeper: unknown field `deeper`, expected `restart_command` or `panic_command`",
-                "12: there is no section `else` (there are trail, verity, agent, events)",
+                "12: there is no section `else` (there are trail, verity, agent, events, bpf)",
             ]
         );
     }

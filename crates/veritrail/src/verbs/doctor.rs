@@ -1,8 +1,10 @@
 //! `veritrail doctor`: what this machine offers, and what to do about what it lacks.
 //!
-//! Reads /proc, /sys, audit's status and the run directory, opens /dev/fuse and closes it; it changes
-//! nothing and probes nothing by a system call that could leave a trace. Reading audit's records
-//! would: whoever joins is recorded.
+//! Reads /proc, /sys, audit's status and the run directory, opens /dev/fuse and closes it, and loads our
+//! BPF programs for a moment, by root; it changes nothing. Reading audit's records is not probed:
+//! whoever joins is recorded.
+
+mod bpf;
 
 use std::borrow::Cow;
 use std::fs::{self, OpenOptions};
@@ -82,6 +84,7 @@ pub(crate) fn run(args: &DoctorArgs, out: &mut dyn Write) -> Result<Outcome, Fai
     let machine = Machine::new("/");
     let status = audit::Control::open().and_then(|mut control| control.status());
     let mut findings = examine(&machine, status.as_ref());
+    findings.push(bpf::programs());
     findings.push(device_servers(&Directory::locate(args.run_dir.as_deref())?));
     let report = Report {
         kernel: machine.kernel_release().unwrap_or_else(|| "unknown".into()),
@@ -189,7 +192,10 @@ fn examine(machine: &Machine, status: Result<&audit::Status, &audit::Error>) -> 
         audit_queue(status),
         dm_audit(machine),
         device_mapper(machine),
-        bpf(machine),
+        btf(machine),
+        bpf::unprivileged(machine),
+        bpf::jit(machine),
+        bpf::statistics(machine),
         bpf_lsm(machine),
         fanotify(machine),
         fs_verity(machine),
@@ -463,7 +469,7 @@ fn driver(
     found
 }
 
-fn bpf(machine: &Machine) -> Finding {
+fn btf(machine: &Machine) -> Finding {
     let btf = machine.exists("/sys/kernel/btf/vmlinux");
     finding(
         "BPF",
@@ -596,6 +602,9 @@ mod tests {
                 ("DM_AUDIT", State::Lacks),
                 ("device mapper", State::Has),
                 ("BPF", State::Lacks),
+                ("BPF for root", State::Unknown),
+                ("BPF JIT", State::Unknown),
+                ("BPF untimed", State::Unknown),
                 ("BPF LSM", State::Has),
                 ("fanotify", State::Lacks),
                 ("fs-verity", State::Lacks),

@@ -2,6 +2,7 @@
 //! decision loop.
 
 mod audit;
+pub(super) mod bpf;
 mod mapped;
 mod served;
 mod timekeeping;
@@ -45,11 +46,13 @@ pub(crate) enum Name {
     Dm,
     /// When the clock is set, and what steers it.
     Clock,
+    /// Programs in the kernel that tell of processes.
+    Bpf,
 }
 
 impl Name {
-    pub(crate) const ALL: [Name; 5] =
-        [Name::Audit, Name::Uevent, Name::Kmsg, Name::Dm, Name::Clock];
+    pub(crate) const ALL: [Name; 6] =
+        [Name::Audit, Name::Uevent, Name::Kmsg, Name::Dm, Name::Clock, Name::Bpf];
 
     pub(super) fn word(self) -> &'static str {
         match self {
@@ -58,6 +61,7 @@ impl Name {
             Name::Kmsg => "kmsg",
             Name::Dm => "dm",
             Name::Clock => "clock",
+            Name::Bpf => "bpf",
         }
     }
 
@@ -75,6 +79,7 @@ impl Name {
                 "the names, tables and counters of the kernel's mapped devices are not known"
             }
             Name::Clock => "a step of the clock that no record tells of is not seen",
+            Name::Bpf => "who a process was that has ended is not known",
         }
     }
 }
@@ -95,6 +100,8 @@ pub(super) enum Input {
     Uevent(Vec<u8>),
     /// A record of the kernel's log, as it came.
     Kmsg(Vec<u8>),
+    /// What programs in the kernel told of processes.
+    Bpf(Box<bpf::Batch>),
     /// Every mapped device.
     Inventory(Vec<mapped::Mapped>),
     /// The clocks, as they were read.
@@ -123,6 +130,7 @@ pub(super) struct Settings {
     pub(super) audit_buffer: usize,
     /// Between two looks at what is polled.
     pub(super) poll: Duration,
+    pub(super) bpf: host::bpf::Wanted,
 }
 
 /// Room for device events that wait, in bytes.
@@ -155,6 +163,7 @@ pub(super) struct Sources {
     kmsg: Option<Kmsg>,
     dm: Option<host::dm::Control>,
     clock: Option<host::clock::Witness>,
+    bpf: Option<bpf::Listener>,
     /// What there is to say of each, in the order of [`Name::ALL`].
     report: Vec<(Name, SourceState, String)>,
 }
@@ -218,6 +227,11 @@ impl Sources {
                 self.clock = Some(host::clock::Witness::open().map_err(said)?);
                 let apart = host::clock::distance().apart_ns;
                 Ok(format!("told when it is set, steps measured to {apart} ns"))
+            }
+            Name::Bpf => {
+                let (listener, how) = bpf::Listener::load(&settings.bpf)?;
+                self.bpf = Some(listener);
+                Ok(how)
             }
         }
     }
@@ -291,6 +305,10 @@ impl Sources {
         if let Some(witness) = self.clock {
             let context = context.of(Name::Clock);
             spawn("clock", Box::new(move || timekeeping::watch(&witness, &clock_asked, &context)))?;
+        }
+        if let Some(listener) = self.bpf {
+            let context = context.of(Name::Bpf);
+            spawn("bpf", Box::new(move || bpf::listen(listener, &context)))?;
         }
         let directory = context.served.clone();
         let context = context.of(Name::Dm);

@@ -1,0 +1,266 @@
+//! The source `bpf`: what programs in the kernel tell of processes.
+//!
+//! [`Loaded`] has the programs run for as long as it lives, and takes rights to begin. [`Handed`] is
+//! what another process needs to listen, which takes none: it travels over a
+//! [`Channel`](host::channel::Channel).
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use engine::tasks::Sighting;
+use host::bpf::{Event, Opened, Program, Programs, Report, Shared, Statistics, Wanted};
+use serde::{Deserialize, Serialize};
+use trail::Class;
+
+use super::{Drain, ForSource, Input, millis};
+use crate::agent::gaps::Place;
+use crate::agent::status::{Program as Shown, ProgramState};
+use crate::agent::tasks::listed;
+use crate::clock;
+
+/// How soon a few events are seen; much more wakes the reader.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// How often the kernel's counts are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How often processes are listed anew where events are lost again and again.
+const LIST: Duration = Duration::from_secs(5);
+
+/// Programs that run as long as this lives, and why others do not.
+#[derive(Debug)]
+pub(in crate::agent) struct Loaded {
+    programs: Programs,
+    report: Report,
+}
+
+impl Loaded {
+    /// Loads what can be had. Takes CAP_BPF and CAP_PERFMON, and for statistics CAP_SYS_ADMIN.
+    pub(in crate::agent) fn load(wanted: &Wanted) -> Loaded {
+        let (programs, report) = Programs::load(wanted);
+        Loaded { programs, report }
+    }
+
+    /// What whoever listens is given, as often as there is somebody new.
+    pub(in crate::agent) fn hand_over(&self) -> io::Result<Handed> {
+        let missing = self.report.missing();
+        let missing = missing.map(|(program, why)| (program.number(), why.to_owned())).collect();
+        Ok(Handed { shared: self.programs.share()?, missing })
+    }
+}
+
+/// Descriptors for whoever listens.
+#[derive(Debug)]
+pub(in crate::agent) struct Handed {
+    shared: Option<Shared>,
+    /// By number, and why.
+    missing: Vec<(u32, String)>,
+}
+
+/// The same as a message.
+#[derive(Serialize, Deserialize)]
+struct Letter {
+    programs: Option<Vec<u8>>,
+    missing: Vec<(u32, String)>,
+}
+
+impl Handed {
+    /// The bytes and the descriptors of a message.
+    #[allow(dead_code, reason = "for the doorkeeper, which loads")]
+    pub(in crate::agent) fn to_message(&self) -> io::Result<(Vec<u8>, Vec<BorrowedFd<'_>>)> {
+        let (programs, fds) = self.shared.as_ref().map(Shared::to_message).unzip();
+        let letter = Letter { programs, missing: self.missing.clone() };
+        Ok((serde_json::to_vec(&letter)?, fds.unwrap_or_default()))
+    }
+
+    /// The same at the other end.
+    #[allow(dead_code, reason = "for the agent of a doorkeeper")]
+    pub(in crate::agent) fn from_message(bytes: &[u8], fds: Vec<OwnedFd>) -> io::Result<Handed> {
+        let Letter { programs, missing } = serde_json::from_slice(bytes)?;
+        let shared = programs.map(|programs| Shared::from_message(&programs, fds)).transpose()?;
+        Ok(Handed { shared, missing })
+    }
+
+    /// Opens it, and says what is listened to; or why nothing is.
+    pub(in crate::agent) fn open(self) -> Result<(Listener, String), String> {
+        let missing = self.missing.into_iter();
+        let missing = missing.filter_map(|(number, why)| Some((Program::of_number(number)?, why)));
+        let missing: Vec<(Program, String)> = missing.collect();
+        let Some(shared) = self.shared else {
+            // They have one reason, as a rule.
+            let why = missing.into_iter().next().map(|(_, why)| why);
+            return Err(why.unwrap_or_else(|| "no program is wanted".into()));
+        };
+        let opened = shared.open().map_err(|error| error.to_string())?;
+        let words = opened.programs().into_iter().map(Program::word).collect::<Vec<_>>();
+        let mut how = words.join(", ");
+        for (program, why) in &missing {
+            let (word, lack) = (program.word(), program.consequence());
+            how.push_str(&format!("; without {word} ({why}): {lack}"));
+        }
+        Ok((Listener { opened, missing, loaded: None }, how))
+    }
+}
+
+/// Whoever listens.
+#[derive(Debug)]
+pub(in crate::agent) struct Listener {
+    opened: Opened,
+    missing: Vec<(Program, String)>,
+    /// Where nobody else keeps the programs.
+    loaded: Option<Loaded>,
+}
+
+impl Listener {
+    /// Loads and listens in one process.
+    pub(in crate::agent) fn load(wanted: &Wanted) -> Result<(Listener, String), String> {
+        let loaded = Loaded::load(wanted);
+        let handed = loaded.hand_over().map_err(|error| error.to_string())?;
+        let (mut listener, how) = handed.open()?;
+        listener.loaded = Some(loaded);
+        Ok((listener, how))
+    }
+}
+
+/// What came at once.
+#[derive(Debug, Default)]
+pub(in crate::agent) struct Batch {
+    /// In the order of the ring.
+    pub(in crate::agent) events: Vec<Event>,
+    /// Living processes, as `/proc` has them.
+    pub(in crate::agent) listed: Vec<Sighting>,
+    /// Between these times, in nanoseconds since boot, events were lost.
+    pub(in crate::agent) lost: Option<[u64; 2]>,
+    /// Up to this time, in nanoseconds since boot, everything has come.
+    pub(in crate::agent) heard: Option<u64>,
+    /// The programs, where they were looked at.
+    pub(in crate::agent) programs: Option<Vec<Shown>>,
+}
+
+/// What is counted of a program, before this.
+#[derive(Clone, Copy, Default)]
+struct Before {
+    lost: u64,
+    incomplete: u64,
+}
+
+/// Listens until the agent stops.
+pub(super) fn listen(mut listener: Listener, context: &ForSource) {
+    let mut drain = Drain::default();
+    let mut told = Told::default();
+    // What the one before this has lost is not lost anew.
+    told.look(&listener);
+    told = Told { counted: told.counted, ..Told::default() };
+    let mut batch = Batch { listed: listed(), ..Batch::default() };
+    let mut listing = Instant::now();
+    let mut looked = listing.checked_sub(LOOK).unwrap_or(listing);
+    let (mut heard, mut heard_millis) = (clock::now().boottime_ns, millis());
+    loop {
+        let stopping = context.is_stopping();
+        let patience = if stopping { Duration::ZERO } else { PATIENCE };
+        let read = listener.opened.reader.read(patience, |event| batch.events.push(event));
+        let read = match read {
+            Ok(read) => read,
+            Err(error) => return context.ended(&error),
+        };
+        context.counts.message_many(read.events);
+        if looked.elapsed() >= LOOK || stopping {
+            looked = Instant::now();
+            batch.programs = Some(told.look(&listener));
+        }
+        told.lost = told.lost.saturating_add(read.unknown).saturating_add(read.short);
+        let lost = std::mem::take(&mut told.lost);
+        if lost > 0 {
+            context.lost(Place::Bpf, Some(lost), heard_millis);
+            batch.lost = Some([heard, clock::now().boottime_ns]);
+            told.list = true;
+        }
+        if told.list && listing.elapsed() >= LIST {
+            (told.list, listing) = (false, Instant::now());
+            batch.listed = listed();
+        }
+        if let Some(until) = read.heard {
+            batch.heard = Some(until);
+            (heard, heard_millis) = (until, millis());
+        }
+        let events = u64::try_from(batch.events.len()).unwrap_or(u64::MAX);
+        let bytes = (batch.events.len() + batch.listed.len()).saturating_mul(EACH);
+        let whole = std::mem::take(&mut batch);
+        if context.inbox.try_offer(Class::Rest, bytes, Input::Bpf(Box::new(whole))) {
+            context.counts.event_many(events);
+        } else {
+            // It is told with the next one.
+            told.lost = events;
+        }
+        if stopping && (read.events == 0 || drain.is_over()) {
+            return;
+        }
+    }
+}
+
+/// Bytes of an event in the queue, about.
+const EACH: usize = 256;
+
+/// What was told of losses.
+#[derive(Default)]
+struct Told {
+    counted: Vec<(Program, Before)>,
+    /// Not told yet.
+    lost: u64,
+    /// Processes are to be listed.
+    list: bool,
+}
+
+impl Told {
+    /// Looks at what the kernel counts.
+    fn look(&mut self, listener: &Listener) -> Vec<Shown> {
+        let mut shown = Vec::new();
+        for program in Program::ALL {
+            let missing = listener.missing.iter().find(|(of, _)| *of == program);
+            let runs = listener.opened.programs().contains(&program);
+            let state = match (runs, missing) {
+                (true, _) => ProgramState::Attached,
+                (false, Some(_)) => ProgramState::Missing,
+                (false, None) => ProgramState::Off,
+            };
+            // Where /proc does not say, nothing was counted either.
+            let statistics = listener.opened.statistics(program).unwrap_or_default();
+            let failures = listener.opened.counters.of(program);
+            let now = Before {
+                lost: failures.lost().saturating_add(statistics.missed),
+                incomplete: failures.read,
+            };
+            self.lost = self.lost.saturating_add(self.more(program, now));
+            let Statistics { runs, run_time_ns, .. } = statistics;
+            shown.push(Shown {
+                name: program.word().into(),
+                state,
+                reason: missing.map(|(_, why)| why.clone()),
+                consequence: (state != ProgramState::Attached)
+                    .then(|| program.consequence().into()),
+                runs,
+                run_time_ns,
+                per_run_ns: statistics.per_run_ns(),
+                lost: now.lost,
+                incomplete: now.incomplete,
+            });
+        }
+        shown
+    }
+
+    /// How many were lost since the last look.
+    fn more(&mut self, program: Program, now: Before) -> u64 {
+        match self.counted.iter_mut().find(|(of, _)| *of == program) {
+            Some((_, before)) => {
+                let more = now.lost.saturating_sub(before.lost);
+                *before = now;
+                more
+            }
+            None => {
+                self.counted.push((program, now));
+                now.lost
+            }
+        }
+    }
+}
