@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PREFIX ?= /usr/local
 
-.PHONY: help setup build demo test test-long vm-test bench fuzz lint install
+.PHONY: help setup build demo test test-long vm-test bench fuzz lint install deb
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -42,5 +42,8 @@ fuzz: ## each fuzz target for FUZZ_SECONDS (default 60); needs a nightly toolcha
 lint: setup ## format, clippy, documentation
 	@scripts/with-cargo scripts/lint
 
-install: build ## binary, man pages, completions and systemd units under PREFIX (default /usr/local)
+install: build ## binary, man pages, completions and units under PREFIX (default /usr/local), settings in /etc
 	@scripts/install $(PREFIX)
+
+deb: build ## a Debian package, target/veritrail_VERSION_ARCHITECTURE.deb
+	@scripts/deb

@@ -4,6 +4,7 @@
 //! `cargo fuzz run NAME` (nightly) looks for bytes that break one; `tests/replay.rs` runs them
 //! on the stable toolchain over the seeds, damaged seeds, and whatever a fuzzer once found.
 
+mod config;
 pub mod seeds;
 
 use std::time::Duration;
@@ -13,6 +14,7 @@ use block::fec::{self, Area, Corrector};
 use block::verity::{
     BlockSize, HashArea, HashName, HashType, Layout, Params, Salt, Superblock, Table,
 };
+pub use config::config;
 use engine::devices::kernel_log::{self, Kept, Said};
 use engine::devices::uevent::{Action, Mismatch, Uevent};
 use engine::devices::{Devices, Mapped, MappedTarget, Output, table};
@@ -52,6 +54,7 @@ pub const ALL: &[Target] = &[
     ("process", process),
     ("netlink", netlink),
     ("rule", rule),
+    ("config", config),
     ("device_mapper", device_mapper),
     ("table", table),
     ("signature", signature),

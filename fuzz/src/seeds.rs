@@ -51,6 +51,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "process" => vec![STAT.to_vec(), STATUS.to_vec()],
         "netlink" => answers(),
         "rule" => rules(),
+        "config" => vec![CONFIG.as_bytes().to_vec()],
         "bpf" => bpf_events(),
         "table" => TABLES.iter().map(|table| table.as_bytes().to_vec()).collect(),
         "device_mapper" => device_mapper_answers(),
@@ -343,6 +344,9 @@ const STAT: &[u8] =
 
 const STATUS: &[u8] = b"Name:\tcat\\nUid:\nUmask:\t0022\nState:\tS (sleeping)\nTgid:\t1205\nNgid:\t0\n\
 Pid:\t1206\nPPid:\t1204\nTracerPid:\t0\nUid:\t0\t1000\t0\t1000\nGid:\t0\t100\t0\t100\nGroups:\t0 \n";
+
+/// A configuration with a value of each kind.
+const CONFIG: &str = "# all\n[agent]\nwords = [\"a\", \"\"]\nnumber = 10\n[agent.table]\ncommand = []\n[agnet]\nx = 1\n";
 
 /// A rule of each kind in auditctl's words, and as the kernel takes it.
 fn rules() -> Vec<Vec<u8>> {

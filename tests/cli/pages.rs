@@ -27,6 +27,11 @@ const VERBS: &[&[&str]] = &[
     &["serve"],
     &["demo"],
     &["doctor"],
+    &["agent", "check-config"],
+    &["agent", "install"],
+    &["agent", "uninstall"],
+    &["agent", "metrics"],
+    &["agent", "forward"],
     &["completions"],
     &["man"],
 ];

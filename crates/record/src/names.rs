@@ -249,6 +249,7 @@ types! {
     2922 VT_SCRUB
     2923 VT_AGENT
     2924 VT_CLOCK
+    2927 VT_FORWARD
 }
 
 /// First number of veritrail's own types.

@@ -82,6 +82,11 @@ impl Journal {
         &self.trail
     }
 
+    /// What the trail was opened with.
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// The kernel's event, as it came.
     pub(super) fn kernel(&mut self, heard: &Heard) {
         let lines: Vec<&[u8]> = heard.lines.iter().map(Vec::as_slice).collect();

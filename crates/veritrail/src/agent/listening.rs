@@ -12,6 +12,7 @@ use super::devices::Watched;
 use super::doorkeeper::wire::{Begin, FromAgent, WriterState};
 use super::events::Meter;
 use super::explain::Explainers;
+use super::forwarding::Forwarding;
 use super::gaps::{Gaps, Place};
 use super::heard::Heard;
 use super::home::Home;
@@ -81,6 +82,7 @@ pub(super) struct Agent {
     served: Vec<Served>,
     /// Of those who read events.
     readers: Option<Meter>,
+    forwarding: Forwarding,
 }
 
 impl Agent {
@@ -95,6 +97,7 @@ impl Agent {
     ) -> Agent {
         let boot = clock::boot_id();
         let before = Note::read(home.path(), &boot);
+        let forwarding = Forwarding::new(journal.config());
         {
             let mut status = board.lock();
             status.pid = std::process::id();
@@ -128,6 +131,7 @@ impl Agent {
             recalled: None,
             served: Vec::new(),
             readers: None,
+            forwarding,
         }
     }
 
@@ -396,6 +400,9 @@ impl Agent {
         }
         self.ticked = Instant::now();
         self.tell_gaps(false);
+        for record in self.forwarding.look(clock::now().realtime_ns / 1_000_000_000) {
+            self.journal.own(&[record], OURS);
+        }
         if self.recalled.is_some_and(|last| self.journal.is_settled(last)) {
             self.recalled = None;
             self.devices.keep_recalled();
@@ -466,6 +473,7 @@ impl Agent {
         status.passed_over = self.devices.passed_over();
         status.events = self.readers.as_ref().map(Meter::read);
         status.violations = self.devices.violations();
+        status.forward = self.forwarding.shown();
         status.devices = self.devices.devices();
         status.devices.extend(self.served.iter().map(Served::device));
         status.inbox = status::Inbox {

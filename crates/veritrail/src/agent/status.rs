@@ -10,6 +10,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::events::Readers;
+pub(crate) use super::extent::Extent;
+pub(crate) use super::forwarding::Forward;
 use crate::json_line;
 
 /// What is asked.
@@ -62,6 +64,12 @@ pub(crate) struct Status {
     /// The processes that are known.
     #[serde(default)]
     pub(crate) tasks: Tasks,
+    /// Where the trail is sent; none where it is not.
+    #[serde(default)]
+    pub(crate) forward: Option<Forward>,
+    /// What of the trail lies on the disk.
+    #[serde(default)]
+    pub(crate) extent: Option<Extent>,
     pub(crate) violations: u64,
     pub(crate) devices: Vec<Device>,
 }
@@ -246,7 +254,8 @@ pub(super) fn answer_all(listener: &UnixListener, board: &Board) {
             continue;
         };
         let Ok((Question::Status, _)) = json_line::listen(&stream) else { continue };
-        let status = board.lock().clone();
+        let mut status = board.lock().clone();
+        status.extent = Extent::of(Path::new(&status.trail));
         // Whoever asked may have gone.
         let _ = json_line::say(&stream, &status);
     }

@@ -7,6 +7,8 @@
 mod agent;
 mod bpf;
 mod events;
+mod forward;
+mod metrics;
 mod places;
 mod trail;
 mod verity;
@@ -17,6 +19,8 @@ use std::io::{self, Read};
 use std::path::Path;
 
 pub(crate) use events::Events as EventsSettings;
+pub(crate) use forward::Server;
+pub(crate) use metrics::Listen;
 pub(crate) use places::{default_state, default_trail};
 pub(crate) use written::Mistake;
 
@@ -37,6 +41,8 @@ pub(crate) struct Config {
     agent: agent::Agent,
     events: events::Events,
     bpf: bpf::Bpf,
+    metrics: metrics::Metrics,
+    forward: forward::Forward,
 }
 
 impl Config {
@@ -94,6 +100,8 @@ impl Config {
             agent: written.section(),
             events: written.section(),
             bpf: written.section(),
+            metrics: written.section(),
+            forward: written.section(),
         };
         written.finish().map(|()| config)
     }
@@ -128,8 +136,7 @@ mod tests {
                     [trail]\n\
                     sinks = [{ file = \"/a\" }, { fil = \"/b\" }]\n\
                     [verity.deeper]\n\
-                    panic_command = 1\n\
-                    [else]\n";
+                    panic_command = 1\n";
         assert_eq!(
             mistakes(text),
             [
@@ -141,8 +148,11 @@ mod tests {
                 "9: trail.sinks.1.fil: unknown variant `fil`, expected `file` or `command` (did you mean \
                  `file`?)",
                 "10: verity.deeper: unknown field `deeper`, expected `restart_command` or `panic_command`",
-                "12: there is no section `else` (there are trail, verity, agent, events, bpf)",
             ]
+        );
+        let found = mistakes("\n[else]\n");
+        assert!(
+            matches!(&found[..], [only] if only.starts_with("2: there is no section `else` (there are "))
         );
     }
 

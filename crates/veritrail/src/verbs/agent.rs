@@ -8,8 +8,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
+use super::forward::{self, ForwardArgs};
+use super::install::{self, InstallArgs, UninstallArgs};
+use super::metrics::{self, MetricsArgs};
 use super::trail::print_json;
-use crate::agent::{self, Device, Home, Options, SourceState, Status, Writer};
+use crate::agent::{self, Device, Forward, Home, Options, SourceState, Status, Writer};
 use crate::config::{self, Config};
 use crate::outcome::{Failure, Kind, Outcome};
 
@@ -20,6 +23,10 @@ pub(crate) enum Verb {
     Status(StatusArgs),
     CheckConfig(CheckArgs),
     Events(events::EventsArgs),
+    Install(InstallArgs),
+    Uninstall(UninstallArgs),
+    Metrics(MetricsArgs),
+    Forward(ForwardArgs),
 }
 
 /// Listen to the kernel in the foreground, for a service manager
@@ -100,6 +107,10 @@ impl Verb {
             Verb::Status(args) => status(args, out),
             Verb::CheckConfig(args) => check_config(args, out),
             Verb::Events(args) => events::run(args, out),
+            Verb::Install(args) => install::install(args, out),
+            Verb::Uninstall(args) => install::uninstall(args, out),
+            Verb::Metrics(args) => metrics::run(args, out),
+            Verb::Forward(args) => forward::run(args, out),
         }
     }
 }
@@ -218,6 +229,14 @@ fn print(status: &Status, out: &mut dyn Write) -> Result<(), Failure> {
         "ignored:    {} log lines by processes, {} unreadable ones, {} unknown records",
         over.foreign_lines, over.unreadable_lines, over.unknown_records
     )?;
+    if let Some(forward) = &status.forward {
+        let Forward { server, state, reason, confirmed, lag_leaves, lag_seconds, .. } = forward;
+        writeln!(out, "forward:    {state} to {server}; {confirmed} leaves have arrived")?;
+        writeln!(out, "            {lag_leaves} wait, the oldest for {lag_seconds} seconds")?;
+        if let Some(reason) = reason {
+            writeln!(out, "            {reason}")?;
+        }
+    }
     writeln!(out, "violations: {}", status.violations)?;
     for device in &status.devices {
         let Device { name, device, module, state, violations, last_violation, last_file } = device;
