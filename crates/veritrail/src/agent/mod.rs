@@ -43,7 +43,7 @@ pub(crate) use doorkeeper::{Options, run};
 pub(crate) use home::Home;
 pub(crate) use sources::Name as SourceName;
 pub(crate) use start::listen;
-pub(crate) use status::{Device, Forward, SourceState, Status, Writer};
+pub(crate) use status::{Device, Forward, ProgramState, SourceState, Status, Writer};
 pub(crate) use writer::run as write;
 
 use std::path::Path;

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use crate::agent::{Forward, SourceState, Status};
+use crate::agent::{Forward, ProgramState, SourceState, Status};
 
 /// Builds a page, one family after the other.
 #[derive(Default)]
@@ -64,6 +64,7 @@ pub(super) fn page(status: Option<&Status>) -> String {
     if let Some(status) = status {
         of_the_agent(&mut page, status);
         of_restarts(&mut page, status);
+        of_programs(&mut page, status);
         of_sources(&mut page, status);
         of_devices(&mut page, status);
         of_processes(&mut page, status);
@@ -159,6 +160,34 @@ fn of_restarts(page: &mut Page, status: &Status) {
     page.sample("restarts_total", &[("process", "writer")], status.writer.restarts);
     let answers = u8::from(!status.writer.silent);
     page.one("writer_answers", "gauge", "Whether the writer, and its disk, answer.", answers);
+}
+
+fn of_programs(page: &mut Page, status: &Status) {
+    let on = || status.programs.iter().filter(|program| program.state != ProgramState::Off);
+    page.family("bpf_up", "gauge", "Whether a BPF program is attached.");
+    for program in on() {
+        let up = u8::from(program.state == ProgramState::Attached);
+        page.sample("bpf_up", &[("program", &program.name)], up);
+    }
+    page.family(
+        "bpf_runs_total",
+        "counter",
+        "Runs, while the kernel counts them (bpf.statistics).",
+    );
+    for program in on() {
+        page.sample("bpf_runs_total", &[("program", &program.name)], program.runs);
+    }
+    page.family("bpf_run_time_seconds_total", "counter", "Time that they took.");
+    for program in on() {
+        let (seconds, rest) =
+            (program.run_time_ns / 1_000_000_000, program.run_time_ns % 1_000_000_000);
+        let time = format_args!("{seconds}.{rest:09}").to_string();
+        page.sample("bpf_run_time_seconds_total", &[("program", &program.name)], time);
+    }
+    page.family("bpf_lost_total", "counter", "Events that a program could not tell.");
+    for program in on() {
+        page.sample("bpf_lost_total", &[("program", &program.name)], program.lost);
+    }
 }
 
 fn of_sources(page: &mut Page, status: &Status) {
