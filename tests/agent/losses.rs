@@ -10,7 +10,7 @@ use crate::auditing::Auditing;
 use crate::bench::{Bench, number, soon};
 
 /// The numbers of the messages that are stored.
-fn stored(bench: &Bench, word: &str) -> BTreeSet<u64> {
+pub(crate) fn stored(bench: &Bench, word: &str) -> BTreeSet<u64> {
     let of_word = format!("msg='{word} n=");
     let bodies = bench.bodies("TRUSTED_APP");
     let ours = bodies.iter().filter(|body| body.contains(&of_word));
@@ -118,7 +118,9 @@ fn a_stop_and_a_start_tell_what_nobody_heard_between() {
     let gaps = bench.gaps("agent");
     let [gap] = &gaps[..] else { panic!("{gaps:?}") };
     assert!(gap.starts_with("source=agent reason=stopped events="), "{gap}");
-    assert!((30..=38).contains(&number(gap, "events")), "{gap}");
+    // The kernel may still have had some of them when somebody listened again.
+    let missing = 30 - stored(&bench, "between").len() as u64;
+    assert!((missing..=missing + 8).contains(&number(gap, "events")), "{missing} missing: {gap}");
     let states = bench.bodies("VT_AGENT");
     assert!(states[2].contains(" late=") && states[2].contains(" before=stopped"), "{states:?}");
 }

@@ -14,4 +14,5 @@ mod events;
 mod lacking;
 mod life;
 mod losses;
+mod modes;
 mod processes;

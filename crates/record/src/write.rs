@@ -79,6 +79,16 @@ impl Body {
         self
     }
 
+    /// The fields of both.
+    #[must_use]
+    pub fn followed_by(mut self, more: &Body) -> Body {
+        if !self.bytes.is_empty() && !more.bytes.is_empty() {
+            self.bytes.push(b' ');
+        }
+        self.bytes.extend_from_slice(&more.bytes);
+        self
+    }
+
     /// The text built so far.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {

@@ -10,7 +10,7 @@ use super::control::Control;
 use super::error::{Capability, Error};
 use super::message::{self, ReplyBody, Setting, kind, replies, request};
 use super::socket::Socket;
-use crate::wait::readable;
+use crate::wait::{any_readable, readable};
 
 /// The records of audit, each once, in the kernel's order.
 ///
@@ -32,8 +32,8 @@ enum Role {
     /// The audit daemon. The kernel keeps what does not fit and tries again, so a drop at this
     /// socket is no loss; what it cannot keep either is in [`Status::lost`](super::Status::lost).
     Registered,
-    /// It was.
-    Released,
+    /// A reader that can become the audit daemon, or was.
+    Spare,
 }
 
 /// What [`Stream::recv`] came back with.
@@ -49,14 +49,16 @@ pub enum Received<'b> {
     /// So many records more were not received: dropped for want of room in the socket's buffer,
     /// or longer than the caller's.
     Lost(u64),
-    /// Another process wants to be the audit daemon and will be refused, since we answered.
+    /// A process wants to be the audit daemon and will be refused, since we answered; ourselves
+    /// where we cease to be it.
     Contested {
         /// That process, in this PID namespace.
         pid: u32,
     },
-    /// A message that did not come from the kernel; it was thrown away.
+    /// A message that is no record: not from the kernel, or a refusal of its own. It was thrown
+    /// away.
     Foreign {
-        /// The sender's netlink port, most often its process.
+        /// The sender's netlink port, most often its process; 0 is the kernel.
         port: u32,
     },
     /// Nothing came in time.
@@ -100,17 +102,41 @@ impl Stream {
     /// # Errors
     /// As [`Stream::multicast`], and where there is a daemon.
     pub fn register(receive_buffer_bytes: usize) -> Result<Self, Error> {
-        let doing = "become the audit daemon";
-        let errno = |errno| Error::of(doing, errno, Capability::Control);
+        let mut stream = Self::spare(receive_buffer_bytes)?;
+        stream.take_seat()?;
+        Ok(stream)
+    }
+
+    /// A reader to which nothing comes until it [becomes the audit daemon](Stream::take_seat).
+    /// Its buffer's size needs CAP_NET_ADMIN now and not then.
+    ///
+    /// # Errors
+    /// Where the kernel has no audit.
+    pub fn spare(receive_buffer_bytes: usize) -> Result<Self, Error> {
+        let errno = |errno| Error::of("open a socket to audit", errno, Capability::Control);
         let socket = Socket::open().map_err(errno)?;
         socket.set_receive_buffer(receive_buffer_bytes).map_err(errno)?;
         socket.bind(0).map_err(errno)?;
+        Ok(Self { socket, role: Role::Spare, unchecked: 0 })
+    }
+
+    /// Becomes the audit daemon, as [`Stream::register`]. What came when it was the daemon before
+    /// has to be read first.
+    ///
+    /// # Errors
+    /// As [`Stream::register`].
+    pub fn take_seat(&mut self) -> Result<(), Error> {
+        let doing = "become the audit daemon";
+        let errno = |errno| Error::of(doing, errno, Capability::Control);
         let pid = rustix::process::getpid().as_raw_nonzero().get().cast_unsigned();
-        send_pid(&socket, pid).map_err(errno)?;
+        send_pid(&self.socket, pid).map_err(errno)?;
         // No acknowledgement was asked for, so that records need not be told from it. The kernel
         // has acted when the call returns: where it refused, that is the first datagram.
-        match first_answer(&socket).map_err(errno)? {
-            None => Ok(Self { socket, role: Role::Registered, unchecked: 0 }),
+        match first_answer(&self.socket).map_err(errno)? {
+            None => {
+                self.role = Role::Registered;
+                Ok(())
+            }
             Some(Errno::EXIST) => {
                 let pid = Control::open().and_then(|mut control| control.status());
                 Err(Error::DaemonExists { doing, pid: pid.map_or(0, |status| status.pid) })
@@ -166,9 +192,15 @@ impl Stream {
         }
         // A record that is cut is as good as none.
         let record = buf.get(..arrived.length).and_then(message::record);
+        let is_multicast = matches!(self.role, Role::Multicast { .. });
         Ok(match record {
             None => Received::Lost(1),
-            Some((kind::REPLACE, payload)) if self.role == Role::Registered => {
+            // A refusal of what was asked for without wanting an answer.
+            Some((kind, _)) if !is_multicast && message::is_answer(kind) => {
+                Received::Foreign { port: 0 }
+            }
+            // Also the one by which the kernel asks us whether we are there when we release.
+            Some((kind::REPLACE, payload)) if !is_multicast => {
                 Received::Contested { pid: message::contender(payload) }
             }
             Some((kind, text)) => Received::Record { kind, text },
@@ -191,15 +223,32 @@ impl Stream {
     /// Where the kernel does not take the message that releases it.
     pub fn close(mut self) -> Result<(), Error> {
         self.release()
+    }
+
+    /// Ceases to be the audit daemon. Nothing more comes, but what has come can still be read.
+    ///
+    /// # Errors
+    /// As [`Stream::close`].
+    pub fn release(&mut self) -> Result<(), Error> {
+        self.leave_seat()
             .map_err(|errno| Error::of("cease to be the audit daemon", errno, Capability::Control))
     }
 
-    fn release(&mut self) -> Result<(), Errno> {
+    fn leave_seat(&mut self) -> Result<(), Errno> {
         if self.role != Role::Registered {
             return Ok(());
         }
-        self.role = Role::Released;
+        self.role = Role::Spare;
         send_pid(&self.socket, 0)
+    }
+
+    /// Waits until there is something to read from one of them, at most `timeout`.
+    ///
+    /// # Errors
+    /// What poll(2) says.
+    pub fn wait(of: &[&Stream], timeout: Duration) -> io::Result<bool> {
+        let fds: Vec<_> = of.iter().map(AsFd::as_fd).collect();
+        any_readable(&fds, Some(timeout))
     }
 
     /// What was dropped at the socket since it was told.
@@ -223,7 +272,7 @@ impl AsFd for Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         // Where this fails, the kernel finds the socket closed with the next record.
-        let _ = self.release();
+        let _ = self.leave_seat();
     }
 }
 

@@ -17,6 +17,9 @@ pub(super) enum Place {
     Audit,
     /// In the kernel, before the stream: its own counter `lost` has risen.
     Kernel,
+    /// The same, while the agent is the audit daemon: the counter counts also what the kernel could not
+    /// deliver to it, which has come by multicast.
+    Delivery,
     /// In the ring of the kernel log: it was overwritten before it was read.
     Kmsg,
     /// In the socket of device events.
@@ -32,7 +35,7 @@ impl Place {
     fn word(self) -> &'static str {
         match self {
             Place::Audit => "audit",
-            Place::Kernel => "kernel",
+            Place::Kernel | Place::Delivery => "kernel",
             Place::Kmsg => "kmsg",
             Place::Uevent => "uevent",
             Place::Bpf => "bpf",
@@ -89,7 +92,10 @@ impl Gaps {
         let of_place = |(place, (records, [from, to])): (Place, (Option<u64>, [u64; 2]))| {
             let body = Body::new().word("source", place.word());
             let body = match records {
-                Some(records) => body.word("records", records).word("count", "exact"),
+                Some(records) => {
+                    let count = if place == Place::Delivery { "at-most" } else { "exact" };
+                    body.word("records", records).word("count", count)
+                }
                 None => body.word("count", "unknown"),
             };
             body.word("from", record::Stamp { millis: from })

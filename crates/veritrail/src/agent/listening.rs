@@ -8,6 +8,7 @@ use record::EventId;
 use record::write::Body;
 use trail::Field;
 
+use super::auditing::Auditing;
 use super::devices::Watched;
 use super::doorkeeper::wire::{Begin, FromAgent, WriterState};
 use super::events::Meter;
@@ -74,6 +75,7 @@ pub(super) struct Agent {
     own_events: u64,
     /// Whether auditing was on and what the kernel had lost, when this was last seen.
     auditing: Option<(bool, u64)>,
+    audit: Auditing,
     ticked: Instant,
     began: Instant,
     /// The last event of what was kept over a restart, until it is durable.
@@ -126,6 +128,7 @@ impl Agent {
             own: None,
             own_events: 0,
             auditing: None,
+            audit: Auditing::default(),
             ticked: Instant::now(),
             began: Instant::now(),
             recalled: None,
@@ -282,7 +285,13 @@ impl Agent {
                 // What was lost may have been about a device.
                 self.running.ask_for_inventory();
             }
-            Input::Auditing { on, lost } => self.handle_auditing(on, lost),
+            Input::Auditing(status) => self.handle_auditing(&status),
+            Input::Part(part) => {
+                self.audit.turn(&part);
+                if let Some(body) = part.record {
+                    self.journal.own(&[OwnRecord("VT_AGENT", body)], OURS);
+                }
+            }
             Input::Uevent(raw) => self.devices.handle_uevent(now(), &raw),
             Input::Kmsg(raw) => self.devices.handle_kmsg(now(), &raw),
             Input::Inventory(devices) => self.devices.handle_inventory(now(), devices),
@@ -345,14 +354,18 @@ impl Agent {
         self.watermark.pass(mark, self.journal.last());
     }
 
-    fn handle_auditing(&mut self, on: bool, lost: u64) {
+    fn handle_auditing(&mut self, status: &host::audit::Status) {
+        let (on, lost) = (status.is_on(), u64::from(status.lost));
+        self.audit.see(status);
         if let Some((was_on, had_lost)) = self.auditing {
             let more = lost.checked_sub(had_lost);
             if more != Some(0) {
                 let now = millis();
                 let span = [now.saturating_sub(poll_millis(self.context.poll.every())), now];
                 // Somebody has set the counter back (auditctl --reset-lost): nobody knows.
-                self.gaps.note(Place::Kernel, more, span);
+                // What the kernel could not deliver to the daemon, the agent has by multicast.
+                let place = if self.audit.own { Place::Delivery } else { Place::Kernel };
+                self.gaps.note(place, more, span);
             }
             if on != was_on {
                 let state = if on { "audit-on" } else { "audit-off" };
@@ -470,6 +483,7 @@ impl Agent {
         status.own_events = self.own_events;
         status.programs = self.processes.programs().to_vec();
         status.tasks = self.processes.shown();
+        status.audit = self.audit.clone();
         status.passed_over = self.devices.passed_over();
         status.events = self.readers.as_ref().map(Meter::read);
         status.violations = self.devices.violations();

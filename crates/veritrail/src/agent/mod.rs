@@ -15,6 +15,7 @@
 //!
 //! The lock, the control socket and the note for the next agent lie in the run directory (home.rs).
 
+mod auditing;
 mod devices;
 mod doorkeeper;
 pub(crate) mod events;
@@ -41,7 +42,7 @@ mod writer;
 
 pub(crate) use doorkeeper::{Options, run};
 pub(crate) use home::Home;
-pub(crate) use sources::Name as SourceName;
+pub(crate) use sources::{Limits as AuditLimits, Mode as AuditMode, Name as SourceName};
 pub(crate) use start::listen;
 pub(crate) use status::{Device, Forward, ProgramState, SourceState, Status, Writer};
 pub(crate) use writer::run as write;

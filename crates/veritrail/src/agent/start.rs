@@ -22,7 +22,7 @@ use super::journal::Journal;
 use super::link::{self, Link};
 use super::listening::{Agent, Ended};
 use super::reload::Configured;
-use super::sources::{Context, Poll, Settings, Sources};
+use super::sources::{AuditSettings, Context, Poll, Settings, Sources};
 use super::status::{self, Board, SourceState};
 use crate::outcome::{Failure, Kind};
 
@@ -95,7 +95,12 @@ fn listen_until_told(
     let Options { home, trail, config, config_path, .. } = options;
     let settings = Settings {
         sources: config.agent_sources(),
-        audit_buffer: config.audit_buffer(),
+        audit: AuditSettings {
+            mode: config.audit_mode(),
+            limits: config.audit_limits(),
+            buffer: config.audit_buffer(),
+            directory: home.path().to_owned(),
+        },
         poll: config.poll(),
         bpf: config.bpf(),
     };

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::auditing::Auditing;
 use super::events::Readers;
 pub(crate) use super::extent::Extent;
 pub(crate) use super::forwarding::Forward;
@@ -50,6 +51,8 @@ pub(crate) struct Status {
     /// Where the tree is; none where there is none.
     pub(crate) tree: Option<String>,
     pub(crate) sources: Vec<Source>,
+    #[serde(default)]
+    pub(crate) audit: Auditing,
     /// Events of our own system calls, which are not kept.
     pub(crate) own_events: u64,
     #[serde(default)]

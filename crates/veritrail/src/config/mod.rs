@@ -5,6 +5,7 @@
 //! and name it in the three lists below.
 
 mod agent;
+mod audit;
 mod bpf;
 mod events;
 mod forward;
@@ -43,6 +44,7 @@ pub(crate) struct Config {
     bpf: bpf::Bpf,
     metrics: metrics::Metrics,
     forward: forward::Forward,
+    audit: audit::Audit,
 }
 
 impl Config {
@@ -102,6 +104,7 @@ impl Config {
             bpf: written.section(),
             metrics: written.section(),
             forward: written.section(),
+            audit: written.section(),
         };
         written.finish().map(|()| config)
     }

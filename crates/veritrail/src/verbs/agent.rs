@@ -12,7 +12,7 @@ use super::forward::{self, ForwardArgs};
 use super::install::{self, InstallArgs, UninstallArgs};
 use super::metrics::{self, MetricsArgs};
 use super::trail::print_json;
-use crate::agent::{self, Device, Forward, Home, Options, SourceState, Status, Writer};
+use crate::agent::{self, AuditMode, Device, Forward, Home, Options, SourceState, Status, Writer};
 use crate::config::{self, Config};
 use crate::outcome::{Failure, Kind, Outcome};
 
@@ -56,10 +56,25 @@ pub(crate) struct RunArgs {
     /// Read this configuration instead of /etc/veritrail/veritrail.toml
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Be the audit daemon or read beside it (audit.mode): auto, coexist or own
+    #[arg(long, value_name = "MODE", long_help = AUDIT_MODE_HELP, hide_possible_values = true)]
+    audit_mode: Option<AuditMode>,
     /// Be the agent of this run directory instead of /run/veritrail
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
 }
+
+const AUDIT_MODE_HELP: &str = "\
+Be the audit daemon or read beside it, instead of what the configuration says (audit.mode).
+
+coexist  read by multicast, and change nothing
+own      be the audit daemon: the kernel waits for the agent rather than lose a record, and prints none to the
+         console; auditing is switched on and the backlog limit raised, and put back at the end. An auditd that
+         is started then fails once (`there is an audit daemon`); the agent makes room for it, reads on by
+         multicast, and the next start succeeds. It takes the place again a minute after auditd has gone
+auto     coexist where an audit daemon is registered, or installed: auditd's program (/usr/sbin/auditd, /sbin,
+         /usr/local/sbin, /usr/bin) can be run or its unit auditd.service is there, and the unit is not masked.
+         Else own, until a daemon comes; then coexist for good. This is the default";
 
 /// Say what the agent listens to, what it has lost, and how the devices are
 ///
@@ -118,7 +133,10 @@ impl Verb {
 impl RunArgs {
     /// What they mean. `typed` are they themselves: the processes that the first one starts get the same.
     pub(crate) fn options(&self, typed: &[OsString]) -> Result<Options, Failure> {
-        let config = Config::load(self.config.as_deref())?;
+        let mut config = Config::load(self.config.as_deref())?;
+        if let Some(mode) = self.audit_mode {
+            config.set_audit_mode(mode);
+        }
         let trail = match &self.trail {
             Some(trail) => trail.clone(),
             None => config::default_trail()?,
@@ -204,6 +222,11 @@ fn print(status: &Status, out: &mut dyn Write) -> Result<(), Failure> {
                 "            {} messages, {} events, {} lost",
                 source.messages, source.events, source.lost
             )?;
+        }
+        if source.name == "audit" && !status.audit.why.is_empty() {
+            for line in status.audit.lines() {
+                writeln!(out, "            {line}")?;
+            }
         }
         if let Some(consequence) = &source.consequence {
             writeln!(out, "            {consequence}")?;

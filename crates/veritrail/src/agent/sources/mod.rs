@@ -14,12 +14,14 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use host::audit::{Control, Stream};
+use host::audit::{Control, Status};
 use host::kmsg::{self, Kmsg};
 use host::uevent::{self, Uevents};
 use serde::Deserialize;
 use trail::Class;
 
+pub(crate) use self::audit::{Limits, Mode};
+pub(super) use self::audit::{Part, Settings as AuditSettings};
 pub(super) use self::served::Served;
 pub(super) use self::timekeeping::read as read_clock;
 use super::doorkeeper::wire::WriterState;
@@ -94,8 +96,10 @@ pub(super) enum Input {
     /// Messages were lost; none: nobody knows how many. Between these times, in milliseconds since
     /// 1970.
     Lost { place: Place, messages: Option<u64>, span: [u64; 2] },
-    /// Whether auditing is on, and the kernel's count of records that it lost.
-    Auditing { on: bool, lost: u64 },
+    /// The state of audit.
+    Auditing(Status),
+    /// Our part in audit has changed.
+    Part(Part),
     /// A device event, as it came.
     Uevent(Vec<u8>),
     /// A record of the kernel's log, as it came.
@@ -126,8 +130,7 @@ pub(super) enum Input {
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) sources: Vec<Name>,
-    /// Of the audit stream's socket, in bytes.
-    pub(super) audit_buffer: usize,
+    pub(super) audit: audit::Settings,
     /// Between two looks at what is polled.
     pub(super) poll: Duration,
     pub(super) bpf: host::bpf::Wanted,
@@ -157,7 +160,7 @@ impl Drain {
 /// The sources that could be opened.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
-    audit: Option<Stream>,
+    audit: Option<audit::Ears>,
     control: Option<Control>,
     uevent: Option<Uevents>,
     kmsg: Option<Kmsg>,
@@ -190,21 +193,10 @@ impl Sources {
         let said = |error: io::Error| error.to_string();
         match name {
             Name::Audit => {
-                let stream = Stream::multicast(settings.audit_buffer).map_err(|e| chain(&e))?;
-                let held = stream.receive_buffer().map_err(said)?;
-                self.audit = Some(stream);
-                let mut how = format!("multicast, buffer of {held} bytes");
-                match Control::open().and_then(|mut control| Ok((control.status()?, control))) {
-                    Ok((status, control)) => {
-                        self.control = Some(control);
-                        if !status.is_on() {
-                            how.push_str("; auditing is off (auditctl -e 1 turns it on)");
-                        }
-                    }
-                    Err(error) => {
-                        how.push_str(&format!("; its state is not known: {}", chain(&error)));
-                    }
-                }
+                let (ears, how) = audit::Ears::open(&settings.audit)?;
+                // Without it there is less to know, and that was said.
+                self.control = Control::open().ok().filter(|_| ears.are_answered());
+                self.audit = Some(ears);
                 Ok(how)
             }
             Name::Uevent => {
@@ -280,13 +272,14 @@ impl Sources {
                 threads.push(thread);
             })
         };
-        if let Some(stream) = self.audit {
-            let context = context.of(Name::Audit);
-            spawn("audit", Box::new(move || audit::listen(stream, &context)))?;
+        let asked = audit::Asked::default();
+        if let Some(ears) = self.audit {
+            let (asked, context) = (asked.clone(), context.of(Name::Audit));
+            spawn("audit", Box::new(move || audit::listen(ears, &asked, &context)))?;
         }
         if let Some(control) = self.control {
             let context = context.of(Name::Audit);
-            spawn("audit-state", Box::new(move || audit::watch(control, &context)))?;
+            spawn("audit-state", Box::new(move || audit::watch(control, &asked, &context)))?;
         }
         if let Some(uevents) = self.uevent {
             let context = context.of(Name::Uevent);

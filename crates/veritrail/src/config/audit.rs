@@ -1,0 +1,89 @@
+//! `[audit]`: whether the agent is the audit daemon, and what it sets where it is.
+//!
+//! ```toml
+//! [audit]
+//! mode = "auto"                # "coexist", "own"
+//! backlog_limit = 8192         # records that may wait in the kernel, at least (own)
+//! backlog_wait_time = 15000    # jiffies that the kernel lets whoever makes one wait (own)
+//! ```
+
+use std::ops::RangeInclusive;
+
+use serde::Deserialize;
+
+use super::Config;
+use super::written::{Section, Wrong};
+use crate::agent::{AuditLimits, AuditMode};
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Audit {
+    mode: AuditMode,
+    backlog_limit: u32,
+    backlog_wait_time: Option<u32>,
+}
+
+impl Default for Audit {
+    fn default() -> Audit {
+        // Distributions' rules set as many; the kernel's own 64 are a moment of one busy process.
+        Audit { mode: AuditMode::Auto, backlog_limit: 8192, backlog_wait_time: None }
+    }
+}
+
+/// What `audit.backlog_limit` may be, in records.
+const BACKLOG_LIMIT: RangeInclusive<u32> = 64..=1 << 18;
+
+/// What `audit.backlog_wait_time` may be, in jiffies: the kernel takes ten minutes at 1000 Hz at most.
+const BACKLOG_WAIT_TIME: RangeInclusive<u32> = 0..=600_000;
+
+impl Section for Audit {
+    const NAME: &'static str = "audit";
+
+    fn check(&self, wrong: &mut Wrong<'_, '_>) {
+        wrong.range("backlog_limit", &self.backlog_limit, &BACKLOG_LIMIT, "records");
+        if let Some(time) = &self.backlog_wait_time {
+            wrong.range("backlog_wait_time", time, &BACKLOG_WAIT_TIME, "jiffies");
+        }
+    }
+}
+
+impl Config {
+    /// Whether the agent is the audit daemon.
+    pub(crate) fn audit_mode(&self) -> AuditMode {
+        self.audit.mode
+    }
+
+    /// The command line says it instead.
+    pub(crate) fn set_audit_mode(&mut self, mode: AuditMode) {
+        self.audit.mode = mode;
+    }
+
+    /// What the agent sets where it is the audit daemon.
+    pub(crate) fn audit_limits(&self) -> AuditLimits {
+        let Audit { backlog_limit, backlog_wait_time, .. } = self.audit;
+        AuditLimits { backlog_limit, backlog_wait_time }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{mistakes, read};
+    use super::*;
+
+    #[test]
+    fn what_it_may_be_is_said() {
+        let config = read("[audit]\nmode = \"own\"\nbacklog_wait_time = 100");
+        assert_eq!(config.audit_mode(), AuditMode::Own);
+        let limits = AuditLimits { backlog_limit: 8192, backlog_wait_time: Some(100) };
+        assert_eq!(config.audit_limits(), limits);
+        for (wrong, said) in [
+            ("backlog_limit = 3", "audit.backlog_limit: 3 is not 64 to 262144 records"),
+            (
+                "backlog_wait_time = 600001",
+                "audit.backlog_wait_time: 600001 is not 0 to 600000 jiffies",
+            ),
+        ] {
+            assert_eq!(mistakes(&format!("[audit]\n{wrong}")), [format!("2: {said}")]);
+        }
+    }
+}
