@@ -117,7 +117,9 @@ fn account(bench: &Bench, sent: usize) {
     let stored = stored(bench);
     let missing = (sent - stored.len()) as u64;
     let told = missing_at_most(bench);
-    assert!(missing <= told, "{missing} of {sent} are missing, {told} told of");
+    let gone: Vec<usize> = (0..sent).filter(|n| !stored.contains(n)).collect();
+    let gaps = bench.bodies("VT_GAP");
+    assert!(missing <= told, "{missing} of {sent} are missing, {told} told of: {gone:?} {gaps:?}");
     bench.trail_is_good();
 }
 
