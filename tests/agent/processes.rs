@@ -119,7 +119,11 @@ fn account(bench: &Bench, sent: usize) {
     let told = missing_at_most(bench);
     let gone: Vec<usize> = (0..sent).filter(|n| !stored.contains(n)).collect();
     let gaps = bench.bodies("VT_GAP");
-    assert!(missing <= told, "{missing} of {sent} are missing, {told} told of: {gone:?} {gaps:?}");
+    let states = bench.bodies("VT_AGENT");
+    assert!(
+        missing <= told,
+        "{missing} of {sent} are missing, {told} told of: {gone:?} {gaps:?} {states:?}"
+    );
     bench.trail_is_good();
 }
 
@@ -245,7 +249,9 @@ fn restarts_at_random_moments_under_load_lose_nothing_in_silence() {
     stop(&bench);
     account(&bench, stream.sent);
     let gaps = bench.gaps("agent");
-    assert_eq!(gaps.len(), killed[0], "one for each that did not listen for a while: {gaps:?}");
+    // One for each that did not listen for a while; one that was killed before its own was durable is
+    // told of with the next.
+    assert!((1..=killed[0]).contains(&gaps.len()), "{gaps:?}");
     println!(
         "{} sent, {} stored, {} told as missing at most; killed {killed:?}",
         stream.sent,
