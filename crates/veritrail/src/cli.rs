@@ -28,6 +28,7 @@ pub(crate) struct Cli {
 enum Verb {
     Verity(Box<verbs::verity::VerityArgs>),
     Search(Box<verbs::search::Arguments>),
+    Timeline(verbs::timeline::TimelineArgs),
     /// Tamper-evident trails: verify, prove, check-proof, checkpoint, import, export
     #[command(subcommand)]
     Trail(verbs::trail::Verb),
@@ -184,6 +185,7 @@ impl Command {
                 };
                 args.run(manner, &Clock::read(), out)
             }
+            Verb::Timeline(args) => verbs::timeline::run(args, out),
             Verb::Trail(verb) => verb.run(out),
             Verb::Device(verb) => verb.run(out),
             Verb::Agent(verb) => verb.run(&self.typed, out),

@@ -13,5 +13,6 @@ pub(crate) mod rules;
 pub(crate) mod scrub;
 pub(crate) mod search;
 pub(crate) mod serve;
+pub(crate) mod timeline;
 pub(crate) mod trail;
 pub(crate) mod verity;

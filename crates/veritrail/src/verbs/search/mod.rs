@@ -12,7 +12,7 @@ mod time;
 use std::io::{self, Write};
 
 pub(crate) use args::{Arguments, spell_out};
-pub(crate) use time::Clock;
+pub(crate) use time::{Bound, Clock};
 
 use crate::outcome::{Failure, Kind, Outcome};
 use output::Printer;

@@ -38,11 +38,11 @@ impl Clock {
 }
 
 /// Milliseconds since 1970, the resolution of an audit stamp.
-pub(super) type Millis = i64;
+pub(crate) type Millis = i64;
 
 /// Why words are not a time.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct NotATime {
+pub(crate) struct NotATime {
     words: String,
     why: &'static str,
 }
@@ -63,7 +63,7 @@ impl std::error::Error for NotATime {}
 
 /// Which end of a range is meant: the defaults differ (ausearch(8), -ts and -te).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Bound {
+pub(crate) enum Bound {
     /// `-ts`: a date alone means its midnight.
     Start,
     /// `-te`: a date alone means that day at the present time of day, `today` means now,
@@ -73,7 +73,7 @@ pub(super) enum Bound {
 
 impl Bound {
     /// The moment that one or two words name.
-    pub(super) fn parse(self, words: &[String], clock: &Clock) -> Result<Millis, NotATime> {
+    pub(crate) fn parse(self, words: &[String], clock: &Clock) -> Result<Millis, NotATime> {
         let fail = |why| NotATime { words: words.join(" "), why };
         let (day, time) = match words {
             [one] => {
