@@ -68,6 +68,30 @@ fn the_agent_hears_every_process_and_loses_none() {
 }
 
 #[test]
+fn what_is_told_while_no_agent_runs_waits_for_the_next() {
+    if !can_load("what_is_told_while_no_agent_runs_waits_for_the_next") {
+        return;
+    }
+    let bench = Bench::new();
+    bench.write("config", "[agent]\nsources = [\"bpf\"]\n");
+    let agent = bench.start(&["--config", "config"]);
+    let first = bench.status()["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).unwrap();
+    kill_process(Pid::from_raw(first).unwrap(), Signal::KILL).unwrap();
+    shell(100);
+    soon("the events that waited", || {
+        let ran = bench.veritrail(&["agent", "status", "--json", "--run-dir", "run"]);
+        let status: serde_json::Value = serde_json::from_str(&ran.out).unwrap_or_default();
+        let sources = status["sources"].as_array().cloned().unwrap_or_default();
+        status["pid"] != first
+            && sources
+                .iter()
+                .any(|one| one["name"] == "bpf" && one["messages"].as_u64() >= Some(300))
+    });
+    assert_eq!(agent.stop(), Some(0));
+    assert_eq!(bench.gaps("bpf"), [""; 0]);
+}
+
+#[test]
 fn events_that_find_no_room_are_a_gap_with_their_number() {
     if !can_load("events_that_find_no_room_are_a_gap_with_their_number") {
         return;

@@ -147,6 +147,12 @@ impl Programs {
         (programs, Report { programs: states, no_statistics })
     }
 
+    /// The descriptors themselves: none where no program runs.
+    #[must_use]
+    pub fn shared(&self) -> Option<&Shared> {
+        self.shared.as_ref()
+    }
+
     /// Descriptors for whoever reads: none where no program runs.
     ///
     /// # Errors

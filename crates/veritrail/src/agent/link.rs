@@ -1,6 +1,7 @@
 //! The agent's end of its channel to the doorkeeper.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,19 +21,19 @@ const PATIENCE: Duration = Duration::from_millis(100);
 const GREETING: Duration = Duration::from_secs(10);
 
 /// Takes the channel that this process was started with, and what it is told first.
-pub(super) fn meet() -> Result<(Channel, Begin), Failure> {
+pub(super) fn meet() -> Result<(Channel, Begin, Vec<OwnedFd>), Failure> {
     let ours = |error: io::Error| {
         Failure::new(Kind::Usage, "this is for the program itself").because(error)
     };
     let channel = Channel::from_stdin().map_err(ours)?;
     channel.set_patience(PATIENCE).map_err(ours)?;
     let mut buf = vec![0; LONGEST];
-    let said = match channel.recv(&mut buf, Some(GREETING)).map_err(ours)? {
-        Received::Message { len, .. } => hear(&buf, len),
-        Received::Closed | Received::TimedOut => None,
+    let (said, fds) = match channel.recv(&mut buf, Some(GREETING)).map_err(ours)? {
+        Received::Message { len, fds } => (hear(&buf, len), fds),
+        Received::Closed | Received::TimedOut => (None, Vec::new()),
     };
     match said {
-        Some(ToAgent::Begin(begin)) if begin.version == VERSION => Ok((channel, begin)),
+        Some(ToAgent::Begin(begin)) if begin.version == VERSION => Ok((channel, begin, fds)),
         _ => {
             let what = "the doorkeeper is of another version of veritrail";
             Err(Failure::new(Kind::Environment, what).hint("start the service anew"))

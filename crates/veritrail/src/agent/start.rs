@@ -22,6 +22,7 @@ use super::journal::Journal;
 use super::link::{self, Link};
 use super::listening::{Agent, Ended};
 use super::reload::Configured;
+use super::sources::bpf::Listener;
 use super::sources::{AuditSettings, Context, Poll, Settings, Sources};
 use super::status::{self, Board, SourceState};
 use crate::outcome::{Failure, Kind};
@@ -56,7 +57,8 @@ const PROMPT: Duration = Duration::from_secs(8);
 
 /// Listens until the doorkeeper says that it is enough, or is gone. Started by the doorkeeper only.
 pub(crate) fn listen(options: Options) -> Result<(), Failure> {
-    let (channel, begin) = link::meet()?;
+    let (channel, mut begin, fds) = link::meet()?;
+    let bpf = begin.bpf.take().map(|letter| letter.open(fds));
     // The program was started as /proc/self/exe, which tells nobody anything.
     let _ = rustix::thread::set_name(c"veritrail");
     // The terminal and the service manager send them to all processes at once; the doorkeeper says in
@@ -66,7 +68,7 @@ pub(crate) fn listen(options: Options) -> Result<(), Failure> {
     }
     let managed = begin.managed;
     let mut again = again(&options.typed);
-    let (ended, closed) = listen_until_told(options, channel, begin)?;
+    let (ended, closed) = listen_until_told(options, channel, begin, bpf)?;
     if ended == Ended::Orphaned && !managed {
         if let Err(failure) = closed {
             failure.print(&mut std::io::stderr().lock());
@@ -91,6 +93,7 @@ fn listen_until_told(
     options: Options,
     channel: Channel,
     begin: Begin,
+    bpf: Option<Result<(Listener, String), String>>,
 ) -> Result<(Ended, Result<(), Failure>), Failure> {
     let Options { home, trail, config, config_path, .. } = options;
     let settings = Settings {
@@ -102,10 +105,9 @@ fn listen_until_told(
             directory: home.path().to_owned(),
         },
         poll: config.poll(),
-        bpf: config.bpf(),
     };
     // Everything that takes rights comes before they are given up, and that before any thread.
-    let sources = Sources::open(&settings);
+    let sources = Sources::open(&settings, bpf);
     sources.check()?;
     give_up_rights(&trail, begin.managed)?;
 

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -184,6 +184,13 @@ impl<M: DeserializeOwned + Send + 'static> Child<M> {
     pub(super) fn tell(&self, what: &impl Serialize) {
         if let Some(running) = &self.running {
             let _ = wire::tell(&running.channel, what);
+        }
+    }
+
+    /// The same with descriptors.
+    pub(super) fn tell_with(&self, what: &impl Serialize, fds: &[BorrowedFd<'_>]) {
+        if let Some(running) = &self.running {
+            let _ = wire::tell_with(&running.channel, what, fds);
         }
     }
 

@@ -28,8 +28,10 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use self::child::{Child, Ended, Heard};
 use self::tree::Tree;
 use self::wire::{Begin, Edition, FromAgent, FromWriter, ToAgent, ToWriter, VERSION, WriterState};
+use super::SourceName;
 use super::home::Home;
 use super::journal::Journal;
+use super::sources::bpf::Loaded;
 use super::tree::Names;
 use crate::config::Config;
 use crate::outcome::{Failure, Kind};
@@ -55,6 +57,8 @@ pub(crate) fn run(options: Options, out: &mut dyn Write) -> Result<(), Failure> 
     // Everything that takes rights comes before they are given up, and that before any thread.
     let point = options.tree.clone().unwrap_or_else(|| options.home.tree());
     let (mut tree, connection) = Tree::attach(point);
+    let wanted = options.config.agent_sources().contains(&SourceName::Bpf);
+    let loaded = wanted.then(|| Loaded::load(&options.config.bpf()));
     give_up_rights(&options.trail)?;
     let (sender, events) = channel();
     watch_signals(&sender)?;
@@ -65,6 +69,8 @@ pub(crate) fn run(options: Options, out: &mut dyn Write) -> Result<(), Failure> 
         Err(why) => Err(why.to_string()),
     };
     let mut service = Service::new(&options, shown, names, events, &sender);
+    service.begin.bpf = loaded.as_ref().map(Loaded::letter);
+    service.loaded = loaded;
     let ended = service.begin(out).and_then(|()| service.run());
     // It may be that nobody is told.
     let _ = notify::stopping();
@@ -140,6 +146,8 @@ struct Service {
     begin: Begin,
     names: Names,
     edition: Edition,
+    /// Programs that go on while no agent runs: what they tell waits for the next one.
+    loaded: Option<Loaded>,
     /// Whether the writer's writing thread goes on with its work.
     writer_works: bool,
     /// How often the manager wants to hear that all go on, and when it last did.
@@ -167,6 +175,7 @@ impl Service {
             tree,
             managed: notify::is_listening(),
             restarts: 0,
+            bpf: None,
         };
         Service {
             agent: Child::new("agent", agent, sender, Event::Agent),
@@ -175,6 +184,7 @@ impl Service {
             begin,
             names,
             edition: Edition::default(),
+            loaded: None,
             writer_works: true,
             // Three times in its period, so that one that is late is no death.
             watchdog: notify::watchdog_period().map(|period| (period / 3, Instant::now())),
@@ -327,7 +337,8 @@ impl Service {
     fn start_agent(&mut self) -> Result<(), Failure> {
         self.agent.start().map_err(|error| failed("start the agent", error))?;
         self.begin.restarts = self.agent.restarts();
-        self.agent.tell(&ToAgent::Begin(self.begin.clone()));
+        let fds = self.loaded.as_ref().map(Loaded::descriptors).unwrap_or_default();
+        self.agent.tell_with(&ToAgent::Begin(self.begin.clone()), &fds);
         self.writer.tell(&ToWriter::Agent(self.agent.pid()));
         Ok(())
     }

@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
@@ -18,6 +19,8 @@ use host::channel::Channel;
 use host::fuse_tree::Entry;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use crate::agent::sources::bpf::Letter;
 
 /// What both ends speak; they are one program, unless it was replaced while it ran.
 pub(in crate::agent) const VERSION: u32 = 1;
@@ -51,6 +54,8 @@ pub(in crate::agent) struct Begin {
     pub(in crate::agent) managed: bool,
     /// How many agents there were before this one.
     pub(in crate::agent) restarts: u64,
+    /// What the descriptors of this message are: those of programs that tell of processes.
+    pub(in crate::agent) bpf: Option<Letter>,
 }
 
 /// How the writer is.
@@ -116,7 +121,16 @@ pub(in crate::agent) enum FromWriter {
 
 /// Sends a message.
 pub(in crate::agent) fn tell(channel: &Channel, what: &impl Serialize) -> io::Result<()> {
-    channel.send(&serde_json::to_vec(what)?, &[])
+    tell_with(channel, what, &[])
+}
+
+/// Sends a message with descriptors.
+pub(in crate::agent) fn tell_with(
+    channel: &Channel,
+    what: &impl Serialize,
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    channel.send(&serde_json::to_vec(what)?, fds)
 }
 
 /// The message in the first `len` bytes of `buf`.

@@ -1,10 +1,9 @@
 //! The source `bpf`: what programs in the kernel tell of processes.
 //!
-//! [`Loaded`] has the programs run for as long as it lives, and takes rights to begin. [`Handed`] is
-//! what another process needs to listen, which takes none: it travels over a
-//! [`Channel`](host::channel::Channel).
+//! The doorkeeper has the programs run ([`Loaded`]), which takes rights to begin, and gives every agent
+//! their descriptors with a [`Letter`], which takes none. So what they tell waits while an agent is
+//! started again.
 
-use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -42,64 +41,48 @@ impl Loaded {
         Loaded { programs, report }
     }
 
-    /// What whoever listens is given, as often as there is somebody new.
-    pub(in crate::agent) fn hand_over(&self) -> io::Result<Handed> {
+    /// What whoever listens is told, beside the descriptors.
+    pub(in crate::agent) fn letter(&self) -> Letter {
         let missing = self.report.missing();
-        let missing = missing.map(|(program, why)| (program.number(), why.to_owned())).collect();
-        Ok(Handed { shared: self.programs.share()?, missing })
+        Letter {
+            programs: self.programs.shared().map(|shared| shared.to_message().0),
+            missing: missing.map(|(program, why)| (program.number(), why.to_owned())).collect(),
+        }
+    }
+
+    /// The descriptors, for as many as come to listen, one after the other.
+    pub(in crate::agent) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.programs.shared().map(|shared| shared.to_message().1).unwrap_or_default()
     }
 }
 
-/// Descriptors for whoever listens.
-#[derive(Debug)]
-pub(in crate::agent) struct Handed {
-    shared: Option<Shared>,
-    /// By number, and why.
-    missing: Vec<(u32, String)>,
-}
-
-/// The same as a message.
-#[derive(Serialize, Deserialize)]
-struct Letter {
+/// What descriptors are: the programs by number, and why others are missing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::agent) struct Letter {
     programs: Option<Vec<u8>>,
     missing: Vec<(u32, String)>,
 }
 
-impl Handed {
-    /// The bytes and the descriptors of a message.
-    #[allow(dead_code, reason = "for the doorkeeper, which loads")]
-    pub(in crate::agent) fn to_message(&self) -> io::Result<(Vec<u8>, Vec<BorrowedFd<'_>>)> {
-        let (programs, fds) = self.shared.as_ref().map(Shared::to_message).unzip();
-        let letter = Letter { programs, missing: self.missing.clone() };
-        Ok((serde_json::to_vec(&letter)?, fds.unwrap_or_default()))
-    }
-
-    /// The same at the other end.
-    #[allow(dead_code, reason = "for the agent of a doorkeeper")]
-    pub(in crate::agent) fn from_message(bytes: &[u8], fds: Vec<OwnedFd>) -> io::Result<Handed> {
-        let Letter { programs, missing } = serde_json::from_slice(bytes)?;
-        let shared = programs.map(|programs| Shared::from_message(&programs, fds)).transpose()?;
-        Ok(Handed { shared, missing })
-    }
-
-    /// Opens it, and says what is listened to; or why nothing is.
-    pub(in crate::agent) fn open(self) -> Result<(Listener, String), String> {
+impl Letter {
+    /// Opens what came with it, and says what is listened to; or why nothing is.
+    pub(in crate::agent) fn open(self, fds: Vec<OwnedFd>) -> Result<(Listener, String), String> {
         let missing = self.missing.into_iter();
         let missing = missing.filter_map(|(number, why)| Some((Program::of_number(number)?, why)));
         let missing: Vec<(Program, String)> = missing.collect();
-        let Some(shared) = self.shared else {
+        let Some(programs) = self.programs else {
             // They have one reason, as a rule.
             let why = missing.into_iter().next().map(|(_, why)| why);
             return Err(why.unwrap_or_else(|| "no program is wanted".into()));
         };
-        let opened = shared.open().map_err(|error| error.to_string())?;
+        let opened = Shared::from_message(&programs, fds).and_then(Shared::open);
+        let opened = opened.map_err(|error| error.to_string())?;
         let words = opened.programs().into_iter().map(Program::word).collect::<Vec<_>>();
         let mut how = words.join(", ");
         for (program, why) in &missing {
             let (word, lack) = (program.word(), program.consequence());
             how.push_str(&format!("; without {word} ({why}): {lack}"));
         }
-        Ok((Listener { opened, missing, loaded: None }, how))
+        Ok((Listener { opened, missing }, how))
     }
 }
 
@@ -108,19 +91,6 @@ impl Handed {
 pub(in crate::agent) struct Listener {
     opened: Opened,
     missing: Vec<(Program, String)>,
-    /// Where nobody else keeps the programs.
-    loaded: Option<Loaded>,
-}
-
-impl Listener {
-    /// Loads and listens in one process.
-    pub(in crate::agent) fn load(wanted: &Wanted) -> Result<(Listener, String), String> {
-        let loaded = Loaded::load(wanted);
-        let handed = loaded.hand_over().map_err(|error| error.to_string())?;
-        let (mut listener, how) = handed.open()?;
-        listener.loaded = Some(loaded);
-        Ok((listener, how))
-    }
 }
 
 /// What came at once.

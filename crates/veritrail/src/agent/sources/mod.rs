@@ -133,7 +133,6 @@ pub(super) struct Settings {
     pub(super) audit: audit::Settings,
     /// Between two looks at what is polled.
     pub(super) poll: Duration,
-    pub(super) bpf: host::bpf::Wanted,
 }
 
 /// Room for device events that wait, in bytes.
@@ -172,14 +171,17 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    /// Opens what can be had.
-    pub(super) fn open(settings: &Settings) -> Sources {
+    /// Opens what can be had; `bpf` is what the doorkeeper gave for that source.
+    pub(super) fn open(
+        settings: &Settings,
+        mut bpf: Option<Result<(bpf::Listener, String), String>>,
+    ) -> Sources {
         let mut sources = Sources::default();
         for name in Name::ALL {
             let (state, detail) = if !settings.sources.contains(&name) {
                 (SourceState::Off, "by the configuration".to_owned())
             } else {
-                match sources.open_one(name, settings) {
+                match sources.open_one(name, settings, &mut bpf) {
                     Ok(how) => (SourceState::Listening, how),
                     Err(why) => (SourceState::Missing, why),
                 }
@@ -189,7 +191,12 @@ impl Sources {
         sources
     }
 
-    fn open_one(&mut self, name: Name, settings: &Settings) -> Result<String, String> {
+    fn open_one(
+        &mut self,
+        name: Name,
+        settings: &Settings,
+        bpf: &mut Option<Result<(bpf::Listener, String), String>>,
+    ) -> Result<String, String> {
         let said = |error: io::Error| error.to_string();
         match name {
             Name::Audit => {
@@ -221,7 +228,8 @@ impl Sources {
                 Ok(format!("told when it is set, steps measured to {apart} ns"))
             }
             Name::Bpf => {
-                let (listener, how) = bpf::Listener::load(&settings.bpf)?;
+                let loaded = bpf.take().unwrap_or_else(|| Err("the doorkeeper has none".into()));
+                let (listener, how) = loaded?;
                 self.bpf = Some(listener);
                 Ok(how)
             }
