@@ -23,7 +23,9 @@ use host::btrfs::{self, Chunk, Items, RootRef};
 use host::dm::answer;
 use host::mountinfo::{MountEntry, entries};
 use host::process::{Stat, Status};
-use policy::audit::{Change, Context, Rule};
+use policy::audit::{
+    Change, Context, Decision, Facts, List, Matches, Rule, Statement, decide, matches,
+};
 use record::interpret::{EventContext, Interpreter, Numeric, Reading};
 use record::stored::{Origin, Restorer, Source, push_stored, split_end};
 use record::tables::syscall::Machine;
@@ -55,6 +57,7 @@ pub const ALL: &[Target] = &[
     ("netlink", netlink),
     ("rule", rule),
     ("config", config),
+    ("evaluate", evaluate),
     ("device_mapper", device_mapper),
     ("table", table),
     ("signature", signature),
@@ -381,6 +384,38 @@ pub fn rule(bytes: &[u8]) {
             assert_eq!(again.as_ref().map(Change::rule), Ok(rule));
         }
         Err(error) => assert!(text.get(error.span).is_some()),
+    }
+}
+
+/// Rules before an empty line, records behind it: each rule that matches alone is found among all, or
+/// one before it is, or may be; and what is wrong in a line is said within it.
+pub fn evaluate(bytes: &[u8]) {
+    let end = bytes.windows(2).position(|two| two == b"\n\n").unwrap_or(bytes.len());
+    let (head, tail) = bytes.split_at(end);
+    let mut rules = Vec::new();
+    for line in head.split(|byte| *byte == b'\n').take(16) {
+        let Ok(line) = str::from_utf8(line) else { continue };
+        match Statement::parse(line, &Anywhere) {
+            Ok(Statement::Change(change)) => rules.push(change.rule().clone()),
+            Ok(_) => {}
+            Err(error) => assert!(line.get(error.span).is_some()),
+        }
+    }
+    let lines = || tail.split(|byte| *byte == b'\n').filter_map(|line| Line::parse(line).ok());
+    let mut all = vec![Facts::of_call(lines())];
+    all.extend(lines().take(4).map(|line| Facts::of_message(&line)));
+    for facts in &all {
+        for list in [List::Exit, List::Task, List::User, List::Exclude] {
+            match decide(&rules, list, facts) {
+                Decision::Rule { at, .. } => {
+                    assert!(rules.get(at).is_some_and(|rule| rule.list() == list));
+                    let rule = rules.get(at);
+                    assert_eq!(rule.map(|rule| matches(rule, facts)), Some(Matches::Yes));
+                }
+                Decision::CannotTell { at, .. } => assert!(at < rules.len()),
+                Decision::Nothing => {}
+            }
+        }
     }
 }
 

@@ -52,6 +52,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "netlink" => answers(),
         "rule" => rules(),
         "config" => vec![CONFIG.as_bytes().to_vec()],
+        "evaluate" => vec![EVALUATED.to_vec()],
         "bpf" => bpf_events(),
         "table" => TABLES.iter().map(|table| table.as_bytes().to_vec()).collect(),
         "device_mapper" => device_mapper_answers(),
@@ -347,6 +348,21 @@ Pid:\t1206\nPPid:\t1204\nTracerPid:\t0\nUid:\t0\t1000\t0\t1000\nGid:\t0\t100\t0\
 
 /// A configuration with a value of each kind.
 const CONFIG: &str = "# all\n[agent]\nwords = [\"a\", \"\"]\nnumber = 10\n[agent.table]\ncommand = []\n[agnet]\nx = 1\n";
+/// Rules of each list, and an event and a message that they are asked about.
+const EVALUATED: &[u8] = b"-w /etc/passwd -p wa -k pw
+-a never,exit -F arch=b64 -S openat,open -F exit=-EACCES -F a2&1 -C uid!=euid
+-a always,exit -F dir=/etc -F perm=rwxa -F obj_uid=0 -F filetype=file -F exe!=/bin/true
+-a always,exit -F inode!=5 -F contid>=7 -F gid=0 -F saddr_fam=2
+-a never,user -F msgtype>=1100 -F auid=unset
+-a always,exclude -F msgtype=PROCTITLE
+-D -k x
+
+type=SYSCALL msg=audit(1.000:2): arch=c000003e syscall=257 success=no exit=-13 a0=ffffff9c a1=7f a2=1 a3=0 items=1 \
+ppid=1 pid=77 auid=4294967295 uid=0 gid=0 euid=0 suid=0 fsuid=0 egid=0 sgid=0 fsgid=0 ses=1 exe=\"/bin/cat\" key=(null)
+type=CWD msg=audit(1.000:2): cwd=\"/\"
+type=PATH msg=audit(1.000:2): item=0 name=\"etc/passwd\" inode=4711 dev=fe:00 mode=0100644 ouid=0 ogid=0 rdev=00:00
+type=SOCKADDR msg=audit(1.000:2): saddr=0200003500000000
+type=USER_CMD msg=audit(1.000:3): pid=7 uid=0 auid=4294967295 ses=1 msg='x'";
 
 /// A rule of each kind in auditctl's words, and as the kernel takes it.
 fn rules() -> Vec<Vec<u8>> {

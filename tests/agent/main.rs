@@ -16,3 +16,4 @@ mod life;
 mod losses;
 mod modes;
 mod processes;
+mod rules;

@@ -249,6 +249,7 @@ types! {
     2922 VT_SCRUB
     2923 VT_AGENT
     2924 VT_CLOCK
+    2925 VT_RULE
     2927 VT_FORWARD
 }
 

@@ -74,7 +74,7 @@ pub fn matches(rule: &Rule, facts: &Facts<'_>) -> Matches {
         },
         _ if is_of_files(rule) => {
             let mut doubt = None;
-            for name in facts.names().iter().filter(|name| is_in_bucket(rule, name)) {
+            for name in facts.names() {
                 match all_hold(rule, facts, Some(name)) {
                     Matches::Yes => return Matches::Yes,
                     Matches::No => {}
@@ -114,7 +114,7 @@ fn at_exit(rules: &[Rule], facts: &Facts<'_>) -> Decision {
         return list;
     }
     for name in facts.names() {
-        for (at, rule) in of_files.clone().filter(|(_, rule)| is_in_bucket(rule, name)) {
+        for (at, rule) in of_files.clone() {
             match all_hold(rule, facts, Some(name)) {
                 // The kernel does not look at the files behind this one.
                 Matches::Yes => return Decision::Rule { at, action: rule.action() },
@@ -189,19 +189,14 @@ fn message(rule: &Rule, facts: &Facts<'_>) -> Option<Matches> {
     })
 }
 
-/// Whether the kernel looks at it once for each file.
+/// Whether the kernel looks at it once for each file: of those that it keeps by inode, which are not
+/// those with `inode!=`.
 fn is_of_files(rule: &Rule) -> bool {
-    rule.conditions().iter().any(|one| matches!(one.field, Field::Path | Field::Inode))
-}
-
-/// The kernel keeps rules of inodes in 32 buckets, and looks only into that of the file's: so
-/// `inode!=5` is asked of every 32nd inode.
-fn is_in_bucket(rule: &Rule, name: &Name<'_>) -> bool {
-    let inode = rule.conditions().iter().find(|one| one.field == Field::Inode);
-    match inode.map(|one| &one.value) {
-        Some(Value::Number(inode)) => u64::from(*inode) % 32 == name.inode % 32,
-        _ => true,
-    }
+    rule.conditions().iter().any(|one| match one.field {
+        Field::Path => true,
+        Field::Inode => one.operator == Operator::Equal,
+        _ => false,
+    })
 }
 
 /// Whether a condition holds.

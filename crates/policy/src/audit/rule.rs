@@ -90,6 +90,19 @@ impl Rule {
         Ok(Self { conditions, ..self.clone() })
     }
 
+    /// The same rule with one condition more.
+    ///
+    /// # Errors
+    /// Where there is no room for it.
+    pub fn with_condition(&self, condition: Condition) -> Result<Self, NoRoom> {
+        let mut rule = self.clone();
+        if rule.conditions.len() >= Self::MOST_CONDITIONS {
+            return Err(NoRoom);
+        }
+        rule.conditions.push(condition);
+        Ok(rule)
+    }
+
     /// `never` for what this process does while it runs this program, in whatever list order it is
     /// put.
     #[must_use]
@@ -121,7 +134,9 @@ impl Rule {
 
 /// No room for a further key, which are together at most [`Rule::KEY_BYTES`], or for a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no room for a further key: a rule's keys are together at most 256 bytes")]
+#[error(
+    "there is no room for a further key: a rule has at most 64 conditions and 256 bytes of keys"
+)]
 pub struct NoRoom;
 
 /// What of a rule a stock kernel evaluates.
@@ -171,7 +186,9 @@ impl List {
         LISTS.iter().find(|(.., known)| *known == name).map(|(list, ..)| *list)
     }
 
-    pub(super) fn number(self) -> u32 {
+    /// Its number, in whose order the kernel lists rules.
+    #[must_use]
+    pub fn number(self) -> u32 {
         self.row().0
     }
 

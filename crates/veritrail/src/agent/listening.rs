@@ -21,6 +21,7 @@ use super::inbox::Lost;
 use super::journal::{Handed, Journal, OwnRecord};
 use super::link::Link;
 use super::reload::{Configured, Reloaded};
+use super::rules::Rules;
 use super::sources::{Context, Input, Name, Running, Served, millis};
 use super::status::{self, Board, Source, SourceState};
 use super::tasks::Processes;
@@ -84,6 +85,8 @@ pub(super) struct Agent {
     served: Vec<Served>,
     /// Of those who read events.
     readers: Option<Meter>,
+    /// What the kernel is told to make records of.
+    rules: Option<Rules>,
     forwarding: Forwarding,
 }
 
@@ -134,6 +137,7 @@ impl Agent {
             recalled: None,
             served: Vec::new(),
             readers: None,
+            rules: None,
             forwarding,
         }
     }
@@ -170,6 +174,7 @@ impl Agent {
         }
         self.journal.own(&[OwnRecord("VT_AGENT", body)], OURS);
         self.say(&told);
+        self.load_rules();
     }
 
     fn handle_writer(&mut self, writer: WriterState) {
@@ -177,7 +182,9 @@ impl Agent {
         if let Some([_, _, own]) = &mut self.own
             && pid > 0
         {
-            *own = pid;
+            if *own != pid && std::mem::replace(own, pid) != 0 {
+                self.load_rules();
+            }
         }
         self.board.lock().writer = status::Writer { pid, restarts, silent };
     }
@@ -185,6 +192,18 @@ impl Agent {
     /// Who reads events is counted there.
     pub(super) fn count_readers(&mut self, meter: Option<Meter>) {
         self.readers = meter;
+    }
+
+    /// What the kernel makes records of while this agent listens.
+    pub(super) fn govern(&mut self, rules: Rules) {
+        self.rules = Some(rules);
+    }
+
+    /// The files of rules are read again.
+    fn load_rules(&mut self) {
+        if let Some(rules) = &mut self.rules {
+            rules.load(self.own.as_ref().map_or(&[], |own| &own[..]), &mut self.journal);
+        }
     }
 
     /// Records the beginning, and waits for that to be durable, but not for ever: a slow disk is no
@@ -199,6 +218,7 @@ impl Agent {
         if self.before.is_none() {
             self.leave(&self.note(None, false));
         }
+        self.load_rules();
         self.devices.recall(now(), &mut self.journal);
         self.act();
         self.recalled = self.journal.last();
@@ -230,6 +250,9 @@ impl Agent {
 
     /// Takes what has come until now, records the end and closes the trail.
     pub(super) fn end(mut self, how: Ended) -> Result<(), Failure> {
+        if let Some(rules) = &mut self.rules {
+            rules.remove(&mut self.journal);
+        }
         self.context.stop.store(true, Ordering::Relaxed);
         let until = Instant::now() + DRAIN;
         let mut ended = false;
@@ -320,6 +343,9 @@ impl Agent {
         if heard.pid.is_some_and(is_own) && heard.class != trail::Class::Integrity {
             // What we do would make us do more.
             self.own_events += 1;
+            return;
+        }
+        if self.rules.as_mut().is_some_and(|rules| !rules.keep(heard)) {
             return;
         }
         self.journal.kernel(heard);
@@ -413,6 +439,9 @@ impl Agent {
         }
         self.ticked = Instant::now();
         self.tell_gaps(false);
+        if let Some(rules) = &mut self.rules {
+            rules.tick();
+        }
         for record in self.forwarding.look(clock::now().realtime_ns / 1_000_000_000) {
             self.journal.own(&[record], OURS);
         }
@@ -481,6 +510,7 @@ impl Agent {
         (status.entries, status.lost_entries) = (entries, lost_entries);
         status.sources = self.sources.iter().map(|(_, source)| source.clone()).collect();
         status.own_events = self.own_events;
+        status.rules = self.rules.as_ref().map(Rules::status);
         status.programs = self.processes.programs().to_vec();
         status.tasks = self.processes.shown();
         status.audit = self.audit.clone();

@@ -31,6 +31,7 @@ mod kept;
 mod link;
 mod listening;
 mod reload;
+mod rules;
 mod sources;
 mod start;
 mod status;

@@ -22,6 +22,7 @@ use super::journal::Journal;
 use super::link::{self, Link};
 use super::listening::{Agent, Ended};
 use super::reload::Configured;
+use super::rules::Rules;
 use super::sources::bpf::Listener;
 use super::sources::{AuditSettings, Context, Poll, Settings, Sources};
 use super::status::{self, Board, SourceState};
@@ -124,6 +125,7 @@ fn listen_until_told(
     };
     let configured = Configured::new(config.clone(), config_path);
     let (events_settings, followed) = (config.events(), trail.clone());
+    let rules = Rules::new(&config);
     let journal = Journal::open(trail, config)?;
     let report = sources.report();
     let running = sources.start(&context).map_err(|e| failed("start a thread", e))?;
@@ -131,6 +133,7 @@ fn listen_until_told(
     let mut agent =
         Agent::new(home.clone(), journal, running, context, report, board.clone(), explainers);
     agent.meet(link, &begin, configured);
+    agent.govern(rules);
     let listener = home.listen()?;
     let answering = board.clone();
     std::thread::Builder::new()

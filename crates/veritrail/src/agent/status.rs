@@ -55,6 +55,9 @@ pub(crate) struct Status {
     pub(crate) audit: Auditing,
     /// Events of our own system calls, which are not kept.
     pub(crate) own_events: u64,
+    /// None before any were read.
+    #[serde(default)]
+    pub(crate) rules: Option<super::rules::Status>,
     #[serde(default)]
     pub(crate) passed_over: PassedOver,
     pub(crate) inbox: Inbox,

@@ -11,6 +11,7 @@ mod events;
 mod forward;
 mod metrics;
 mod places;
+mod rules;
 mod trail;
 mod verity;
 mod written;
@@ -45,6 +46,7 @@ pub(crate) struct Config {
     metrics: metrics::Metrics,
     forward: forward::Forward,
     audit: audit::Audit,
+    rules: rules::Rules,
 }
 
 impl Config {
@@ -105,6 +107,7 @@ impl Config {
             metrics: written.section(),
             forward: written.section(),
             audit: written.section(),
+            rules: written.section(),
         };
         written.finish().map(|()| config)
     }

@@ -2,9 +2,13 @@
 
 mod file;
 mod here;
+mod installed;
+mod plan;
 
 pub(crate) use file::{Fault, Placed, RulesFile, Trust, in_directory};
 pub(crate) use here::Here;
+pub(crate) use installed::{Change, Installed, State};
+pub(crate) use plan::Way;
 
 /// Where the agent's rules stand.
 pub(crate) const DIRECTORY: &str = "/etc/veritrail/rules.d";

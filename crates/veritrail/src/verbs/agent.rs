@@ -246,6 +246,23 @@ fn print(status: &Status, out: &mut dyn Write) -> Result<(), Failure> {
         )?;
     }
     writeln!(out, "own:        {} events of our own calls were not kept", status.own_events)?;
+    if let Some(rules) = &status.rules {
+        writeln!(
+            out,
+            "rules:      {} in the kernel under the key {}, {} evaluated here, {} refused",
+            rules.in_kernel, rules.key, rules.in_engine, rules.refused
+        )?;
+        if let Some(refusal) = &rules.first_refusal {
+            writeln!(out, "            refused: {refusal}")?;
+        }
+        if rules.in_engine > 0 {
+            writeln!(
+                out,
+                "            {} events dropped by them, {} kept in doubt",
+                rules.dropped, rules.undecided
+            )?;
+        }
+    }
     let over = &status.passed_over;
     writeln!(
         out,

@@ -1,0 +1,288 @@
+//! The agent's audit rules: what the kernel is told, what is told of it, and what the engine decides
+//! where the kernel cannot.
+
+use policy::audit::{Action, Decision, Facts, List, Rule, decide};
+use record::value::{Value, push_hex};
+use record::write::Body;
+use record::{Line, RecordType};
+use serde::{Deserialize, Serialize};
+use trail::{Class, Field};
+
+use super::heard::Heard;
+use super::journal::{Journal, OwnRecord};
+use crate::config::Config;
+use crate::rules::{Change, Installed, State, Way};
+
+/// The tail of what we write ourselves.
+const OURS: &[Field<'static>] = &[Field { name: "VT_SRC", value: "engine" }];
+
+/// So many changes are told of one by one.
+const TOLD: usize = 1000;
+
+/// The rules of this agent.
+pub(super) struct Rules {
+    installed: Installed,
+    /// The exit list as it is meant, and what of the lists for messages the engine evaluates; none
+    /// where the kernel evaluates everything.
+    engine: Option<Vec<Rule>>,
+    /// Somebody has changed a rule since.
+    stale: bool,
+    key: Key,
+    status: Status,
+}
+
+/// How the rules are.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Status {
+    /// The first key of what is ours in the kernel.
+    pub(crate) key: String,
+    /// Rules of ours in the kernel.
+    pub(crate) in_kernel: u64,
+    /// Rules that the engine evaluates.
+    pub(crate) in_engine: u64,
+    pub(crate) refused: u64,
+    /// The first of these, and why.
+    pub(crate) first_refusal: Option<String>,
+    /// Events that the kernel's rules ask for and ours, as they are written, do not.
+    pub(crate) dropped: u64,
+    /// Events of which this cannot be told; they are kept.
+    pub(crate) undecided: u64,
+}
+
+/// Our key as records have it.
+struct Key {
+    /// Alone.
+    plain: Vec<u8>,
+    /// With others behind it, in hexadecimal.
+    with_others: Vec<u8>,
+}
+
+impl Key {
+    fn new(key: &str) -> Key {
+        let mut with_others = Vec::new();
+        push_hex(&mut with_others, key.as_bytes());
+        push_hex(&mut with_others, &[Rule::KEY_SEPARATOR]);
+        Key { plain: key.as_bytes().to_vec(), with_others }
+    }
+
+    fn is_in(&self, call: &Line<'_>) -> bool {
+        match call.fields().find_value(b"key") {
+            Some(Value::Quoted(key)) => key == self.plain,
+            Some(Value::Literal(key)) => key.starts_with(&self.with_others),
+            Some(Value::Single(_)) | None => false,
+        }
+    }
+}
+
+impl Rules {
+    /// Of this configuration.
+    pub(super) fn new(config: &Config) -> Rules {
+        let key = config.rules_key();
+        Rules {
+            installed: Installed::open(config.rules_dir(), key),
+            engine: None,
+            stale: false,
+            key: Key::new(key),
+            status: Status { key: key.to_owned(), ..Status::default() },
+        }
+    }
+
+    /// Has the kernel follow what the files say now. `own` are this agent's processes, as audit numbers
+    /// them.
+    pub(super) fn load(&mut self, own: &[u32], journal: &mut Journal) {
+        let changes = self.installed.load(own);
+        tell(&changes, journal);
+        let refused: Vec<&Change> =
+            changes.iter().filter(|change| change.state == State::Refused).collect();
+        self.status.refused = refused.len() as u64;
+        self.status.first_refusal = refused.first().map(|change| {
+            let place = if change.place.is_empty() { &change.rule } else { &change.place };
+            format!("{place}: {}", change.reason.as_deref().unwrap_or_default())
+        });
+        let evaluated = self.installed.planned().iter().filter(|planned| match &planned.way {
+            Way::Kernel { whole, .. } => whole.is_some(),
+            Way::Engine(_) => true,
+            Way::Refused(_) => false,
+        });
+        self.status.in_engine = evaluated.count() as u64;
+        self.refresh();
+    }
+
+    /// Takes our rules out of the kernel.
+    pub(super) fn remove(&mut self, journal: &mut Journal) {
+        tell(&self.installed.remove(), journal);
+        self.engine = None;
+        self.status.in_kernel = self.installed.in_kernel() as u64;
+    }
+
+    /// Follows what others have changed meanwhile.
+    pub(super) fn tick(&mut self) {
+        if std::mem::take(&mut self.stale) {
+            self.refresh();
+        }
+    }
+
+    pub(super) fn status(&self) -> Status {
+        self.status.clone()
+    }
+
+    /// Whether an event is to be kept. What somebody else asked for is, and what is in doubt.
+    pub(super) fn keep(&mut self, heard: &Heard) -> bool {
+        let Some(rules) = &self.engine else { return true };
+        let lines = || heard.lines.iter().filter_map(|line| Line::parse(line).ok());
+        if lines().any(|line| line.record_type() == RecordType::CONFIG_CHANGE) {
+            self.stale = true;
+        }
+        if heard.class == Class::Integrity {
+            return true;
+        }
+        let decided = match lines().find(|line| line.record_type() == RecordType::SYSCALL) {
+            Some(call) if self.key.is_in(&call) => {
+                decide(rules, List::Exit, &Facts::of_call(lines()))
+            }
+            Some(_) => return true,
+            None => {
+                let mut all = lines();
+                let (Some(message), None) = (all.next(), all.next()) else { return true };
+                match of_message(rules, &message) {
+                    Decision::Nothing => return true,
+                    decided => decided,
+                }
+            }
+        };
+        match decided {
+            Decision::Rule { action: Action::Always, .. } => true,
+            Decision::Rule { action: Action::Never, .. } | Decision::Nothing => {
+                self.status.dropped += 1;
+                false
+            }
+            Decision::CannotTell { .. } => {
+                self.status.undecided += 1;
+                true
+            }
+        }
+    }
+
+    fn refresh(&mut self) {
+        self.engine = self.installed.for_engine();
+        self.status.in_kernel = self.installed.in_kernel() as u64;
+    }
+}
+
+/// A record that stands alone.
+fn of_message(rules: &[Rule], line: &Line<'_>) -> Decision {
+    let facts = Facts::of_message(line);
+    let excluded = decide(rules, List::Exclude, &facts);
+    let is_message = matches!(line.effective_type().0, 1005 | 1100..=1199 | 2100..=2999);
+    match excluded {
+        Decision::Nothing if is_message => decide(rules, List::User, &facts),
+        excluded => excluded,
+    }
+}
+
+fn tell(changes: &[Change], journal: &mut Journal) {
+    for change in changes.iter().take(TOLD) {
+        let mut body = Body::new().word("state", change.state.word());
+        if !change.rule.is_empty() {
+            body = body.untrusted("rule", change.rule.as_bytes());
+        }
+        if !change.place.is_empty() {
+            body = body.untrusted("file", change.place.as_bytes());
+        }
+        if let Some(reason) = &change.reason {
+            body = body.phrase("reason", reason);
+        }
+        journal.own(&[OwnRecord("VT_RULE", body)], OURS);
+    }
+    let untold = changes.len().saturating_sub(TOLD);
+    if untold > 0 {
+        let body = Body::new().word("state", "untold").word("rules", untold);
+        journal.own(&[OwnRecord("VT_RULE", body)], OURS);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use policy::audit::Statement;
+
+    use super::*;
+    use crate::rules::Here;
+
+    fn rule(line: &str) -> Rule {
+        match Statement::parse(line, &Here::find().unwrap()).unwrap() {
+            Statement::Change(change) => change.rule().clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn rules(engine: Option<&[&str]>) -> Rules {
+        Rules {
+            installed: Installed::open(Path::new("/nowhere"), "ours"),
+            engine: engine.map(|lines| lines.iter().map(|line| rule(line)).collect()),
+            stale: false,
+            key: Key::new("ours"),
+            status: Status::default(),
+        }
+    }
+
+    fn call(key: &str, contid: Option<&str>) -> Heard {
+        let call = format!(
+            "type=SYSCALL msg=audit(1.000:2): arch=c000003e syscall=2 success=yes exit=3 a0=0 a1=0 a2=0 a3=0 \
+             items=0 ppid=1 pid=77 auid=0 uid=0 gid=0 euid=0 suid=0 fsuid=0 egid=0 sgid=0 fsgid=0 ses=1 key={key}"
+        );
+        let mut lines = vec![call.into_bytes()];
+        if let Some(contid) = contid {
+            let record = format!("type=CONTAINER_ID msg=audit(1.000:2): contid={contid}");
+            lines.push(record.into_bytes());
+        }
+        let mut heard = Heard::new(None, lines);
+        // A record of a container counts as integrity; here it only says whose event it is.
+        heard.class = Class::Keyed;
+        heard
+    }
+
+    #[test]
+    fn only_what_is_ours_alone_is_dropped_and_counted() {
+        let ours = "6F757273016B";
+        let mut engine = rules(Some(&["-a always,exit -F arch=b64 -S open -F contid=5 -k k"]));
+        assert!(engine.keep(&call(ours, Some("5"))));
+        assert!(!engine.keep(&call(ours, Some("6"))));
+        assert!(engine.keep(&call(ours, None)), "nobody knows the container");
+        assert!(engine.keep(&call("\"theirs\"", Some("6"))), "somebody else's");
+        assert!(engine.keep(&call("(null)", Some("6"))));
+        assert_eq!((engine.status.dropped, engine.status.undecided), (1, 1));
+        // Without a rule for it, nothing is looked at.
+        assert!(rules(None).keep(&call(ours, Some("6"))));
+        // A broader rule of ours stands in front of another's, which would ask for it too.
+        let mut both = rules(Some(&[
+            "-a always,exit -F arch=b64 -S open -F contid=5 -k k",
+            "-a always,exit -F arch=b64 -S open -F uid=0 -k theirs",
+        ]));
+        assert!(both.keep(&call(ours, Some("6"))));
+        let mut never = rules(Some(&[
+            "-a never,exit -F contid=6",
+            "-a always,exit -F arch=b64 -S open -k ours",
+        ]));
+        assert!(!never.keep(&call("\"ours\"", Some("6"))));
+        assert!(never.keep(&call("\"ours\"", Some("7"))));
+    }
+
+    #[test]
+    fn a_message_is_dropped_only_where_a_rule_says_so() {
+        let message = |text: &str| Heard::new(None, vec![text.as_bytes().to_vec()]);
+        let text = "type=USER_CMD msg=audit(1.000:2): pid=7 uid=0 auid=0 ses=1 msg='x'";
+        let mut engine = rules(Some(&[
+            "-a never,user -F contid=5",
+            "-a always,exclude -F contid=5 -F msgtype=USER",
+        ]));
+        assert!(engine.keep(&message(text)));
+        assert_eq!((engine.status.dropped, engine.status.undecided), (0, 1));
+        assert!(!engine.stale);
+        assert!(
+            engine.keep(&message("type=CONFIG_CHANGE msg=audit(1.000:2): op=add_rule key=(null)"))
+        );
+        assert!(engine.stale);
+    }
+}

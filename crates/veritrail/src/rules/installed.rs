@@ -1,0 +1,362 @@
+//! The agent's rules in the kernel, under a key of their own.
+
+use std::path::{Path, PathBuf};
+
+use host::audit::{Control, Error};
+use policy::audit::{Context as _, List, Rule};
+
+use super::plan::{self, Planned, Way, is_ours};
+use super::{Here, RulesFile, Trust, in_directory};
+
+/// What was done to a rule, or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub(crate) state: State,
+    /// In auditctl's words, as it is written; empty where no rule is meant.
+    pub(crate) rule: String,
+    /// Where it is written; empty for a rule that no file has.
+    pub(crate) place: String,
+    pub(crate) reason: Option<String>,
+}
+
+/// How a rule is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It is in the kernel.
+    Installed,
+    /// The same, left there by an agent that was killed.
+    TakenOver,
+    /// The engine evaluates it.
+    Engine,
+    /// It is not in the kernel any more.
+    Removed,
+    /// It is nowhere.
+    Refused,
+}
+
+impl State {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            State::Installed => "installed",
+            State::TakenOver => "taken-over",
+            State::Engine => "engine",
+            State::Removed => "removed",
+            State::Refused => "refused",
+        }
+    }
+}
+
+/// The agent's rules.
+pub(crate) struct Installed {
+    key: String,
+    directory: PathBuf,
+    control: Option<Control>,
+    /// Why there is none.
+    lacking: String,
+    here: Option<Here>,
+    planned: Vec<Planned>,
+    /// This program.
+    exe: Option<Vec<u8>>,
+    /// Rules of ours in the kernel.
+    in_kernel: usize,
+    /// They were loaded by this process, and not by one before it.
+    loaded: bool,
+}
+
+impl Installed {
+    /// Opens the way to the kernel, and changes nothing.
+    pub(crate) fn open(directory: &Path, key: &str) -> Installed {
+        let (control, lacking) = match Control::open() {
+            Ok(control) => (Some(control), String::new()),
+            Err(error) => (None, error.to_string()),
+        };
+        // Of one that was replaced the kernel would not find the file.
+        let exe = std::fs::read_link("/proc/self/exe").ok();
+        let exe = exe.map(|exe| exe.into_os_string().into_encoded_bytes());
+        let exe = exe.filter(|exe| !exe.ends_with(b" (deleted)"));
+        Installed {
+            key: key.to_owned(),
+            directory: directory.to_owned(),
+            control,
+            lacking,
+            here: Here::find().ok(),
+            planned: Vec::new(),
+            exe,
+            in_kernel: 0,
+            loaded: false,
+        }
+    }
+
+    /// How many rules of ours the kernel has.
+    pub(crate) fn in_kernel(&self) -> usize {
+        self.in_kernel
+    }
+
+    /// What is planned for every line of the files.
+    pub(crate) fn planned(&self) -> &[Planned] {
+        &self.planned
+    }
+
+    /// Reads the files, and has the kernel follow them from now on and nothing that an agent with
+    /// this key left there. No rule is to be about the processes `own`.
+    pub(crate) fn load(&mut self, own: &[u32]) -> Vec<Change> {
+        let mut changes = Vec::new();
+        self.planned = self.read(&mut changes);
+        for planned in &self.planned {
+            if let Way::Refused(reason) = &planned.way {
+                changes.push(planned.change(State::Refused, Some(reason.clone())));
+            }
+        }
+        let wanted = self.planned.iter().any(|planned| matches!(planned.way, Way::Kernel { .. }));
+        let (ours, others) = match self.listed() {
+            Ok(listed) => listed,
+            Err(why) => {
+                let kernel = |planned: &&Planned| matches!(planned.way, Way::Kernel { .. });
+                let lacking = self.planned.iter().filter(kernel);
+                changes.extend(lacking.map(|one| one.change(State::Refused, Some(why.clone()))));
+                self.in_kernel = 0;
+                return changes;
+            }
+        };
+        let any = wanted || others.iter().any(|rule| rule.list() == List::Exit);
+        let key = self.key.as_bytes();
+        let exe = self.exe.as_ref().filter(|_| any);
+        let never = |pid: &u32| Rule::never_of(*pid, exe?).with_key(key).ok();
+        let own: Vec<Rule> = own.iter().filter(|pid| **pid > 0).filter_map(never).collect();
+        let desired = self.planned.iter().filter_map(|planned| match &planned.way {
+            Way::Kernel { marked, front, .. } => Some((marked, *front)),
+            _ => None,
+        });
+        let desired = plan::listed(desired);
+        // The rule about our own processes is another one for each agent.
+        let (about_us, left): (Vec<&Rule>, Vec<&Rule>) =
+            ours.iter().map(|(rule, _)| rule).partition(|rule| is_about_a_process(rule));
+        let keep = left == desired;
+        let keep_own =
+            about_us.len() == own.len() && about_us.iter().all(|rule| own.contains(rule));
+        for (rule, wire) in &ours {
+            if if is_about_a_process(rule) { keep_own } else { keep } {
+                continue;
+            }
+            changes.push(match self.with(|control| control.delete_rule(wire)) {
+                Ok(()) | Err(Refusal::Missing) => self.of_own(rule, State::Removed, None),
+                Err(refusal) => self.left_behind(rule, refusal),
+            });
+        }
+        let planned = std::mem::take(&mut self.planned);
+        for planned in &planned {
+            let state = match &planned.way {
+                Way::Kernel { .. } if keep && self.loaded => continue,
+                Way::Kernel { .. } if keep => Ok(State::TakenOver),
+                Way::Kernel { marked, front, .. } => self.add(marked, *front),
+                Way::Engine(_) => Ok(State::Engine),
+                Way::Refused(_) => continue,
+            };
+            changes.push(match state {
+                Ok(state) => planned.change(state, None),
+                Err(reason) => planned.change(State::Refused, Some(reason)),
+            });
+        }
+        self.planned = planned;
+        for rule in own.into_iter().filter(|_| !keep_own) {
+            let (state, reason) = match self.add(&rule, true) {
+                Ok(state) => (state, None),
+                Err(reason) => (State::Refused, Some(reason)),
+            };
+            changes.push(self.of_own(&rule, state, reason));
+        }
+        self.loaded = true;
+        self.count();
+        changes
+    }
+
+    /// Takes all rules with our key out of the kernel.
+    pub(crate) fn remove(&mut self) -> Vec<Change> {
+        let ours = match self.listed() {
+            Ok((ours, _)) => ours,
+            Err(_) => return Vec::new(),
+        };
+        let mut changes = Vec::new();
+        for (rule, wire) in &ours {
+            changes.push(match self.with(|control| control.delete_rule(wire)) {
+                Ok(()) | Err(Refusal::Missing) => self.of_own(rule, State::Removed, None),
+                Err(refusal) => self.left_behind(rule, refusal),
+            });
+        }
+        self.count();
+        changes
+    }
+
+    /// The rules of the exit list as they would be if the kernel knew all that is written: in its
+    /// order, with ours as they are written; and those of the lists for messages that the engine
+    /// evaluates alone. None where the kernel evaluates everything, or cannot be asked.
+    pub(crate) fn for_engine(&mut self) -> Option<Vec<Rule>> {
+        let engine = |planned: &Planned| match &planned.way {
+            Way::Kernel { whole, .. } => whole.is_some(),
+            Way::Engine(_) => true,
+            Way::Refused(_) => false,
+        };
+        if !self.planned.iter().any(engine) {
+            return None;
+        }
+        let wires = self.with(Control::rules).ok()?;
+        let mut rules: Vec<Rule> = Vec::new();
+        let mut ours = self.planned.iter().peekable();
+        for rule in wires.iter().filter_map(|wire| Rule::from_wire(wire).ok()) {
+            if rule.list() != List::Exit {
+                continue;
+            }
+            // What the kernel did not get stands before the rule of ours behind it.
+            let position = ours.clone().position(
+                |planned| matches!(&planned.way, Way::Kernel { marked, .. } if *marked == rule),
+            );
+            let Some(position) = position else {
+                rules.push(rule);
+                continue;
+            };
+            for planned in ours.by_ref().take(position + 1) {
+                match &planned.way {
+                    Way::Engine(rule) => rules.push(rule.clone()),
+                    Way::Kernel { marked, whole, .. } if *marked == rule => {
+                        rules.push(whole.as_ref().unwrap_or(marked).clone());
+                    }
+                    _ => {}
+                }
+            }
+        }
+        rules.extend(ours.filter_map(|planned| match &planned.way {
+            Way::Engine(rule) => Some(rule.clone()),
+            _ => None,
+        }));
+        Some(rules)
+    }
+
+    fn read(&self, changes: &mut Vec<Change>) -> Vec<Planned> {
+        let Some(here) = self.here else { return Vec::new() };
+        let refused = |place: String, reason: String| Change {
+            state: State::Refused,
+            rule: String::new(),
+            place,
+            reason: Some(reason),
+        };
+        let files = match in_directory(&self.directory) {
+            Ok(files) => files,
+            Err(error) => {
+                changes.push(refused(self.directory.display().to_string(), error.to_string()));
+                return Vec::new();
+            }
+        };
+        let mut planned = Vec::new();
+        for path in files {
+            let file = match RulesFile::read(&path, Trust::Owner) {
+                Ok(file) => file,
+                Err(failure) => {
+                    changes.push(refused(path.display().to_string(), failure.to_string()));
+                    continue;
+                }
+            };
+            for line in file.statements(&here) {
+                match line {
+                    Ok(line) => {
+                        let place = format!("{}:{}", file.name, line.line);
+                        planned.extend(Planned::of(place, line.text, &line.statement, &self.key));
+                    }
+                    Err(fault) => {
+                        let place = format!("{}:{}:{}", fault.file, fault.line, fault.column);
+                        let hint = fault.hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+                        let mut change = refused(place, format!("{}{hint}", fault.message));
+                        change.rule = fault.text;
+                        changes.push(change);
+                    }
+                }
+            }
+        }
+        planned
+    }
+
+    /// Ours, as the kernel has them, and the others.
+    fn listed(&mut self) -> Result<(Vec<(Rule, Vec<u8>)>, Vec<Rule>), String> {
+        let wires = self.with(Control::rules).map_err(|refusal| refusal.to_string())?;
+        let (mut ours, mut others) = (Vec::new(), Vec::new());
+        for wire in wires {
+            // What is no rule here is nobody's of ours.
+            let Ok(rule) = Rule::from_wire(&wire) else { continue };
+            if is_ours(&rule, &self.key) {
+                ours.push((rule, wire));
+            } else {
+                others.push(rule);
+            }
+        }
+        Ok((ours, others))
+    }
+
+    fn count(&mut self) {
+        self.in_kernel = self.listed().map_or(0, |(ours, _)| ours.len());
+    }
+
+    fn add(&mut self, rule: &Rule, front: bool) -> Result<State, String> {
+        let wire = if front { rule.to_wire_in_front() } else { rule.to_wire() };
+        match self.with(|control| control.add_rule(&wire)) {
+            Ok(()) => Ok(State::Installed),
+            Err(Refusal::There) => Err("it stands twice".into()),
+            Err(refusal) => Err(refusal.to_string()),
+        }
+    }
+
+    fn with<T>(
+        &mut self,
+        ask: impl FnOnce(&mut Control) -> Result<T, Error>,
+    ) -> Result<T, Refusal> {
+        let Some(control) = &mut self.control else {
+            return Err(Refusal::Other(self.lacking.clone()));
+        };
+        ask(control).map_err(|error| match error {
+            Error::RuleExists { .. } => Refusal::There,
+            Error::NoSuchRule { .. } => Refusal::Missing,
+            error => {
+                let behind = std::error::Error::source(&error).map(|error| format!(": {error}"));
+                Refusal::Other(format!("{error}{}", behind.unwrap_or_default()))
+            }
+        })
+    }
+
+    fn left_behind(&self, rule: &Rule, refusal: Refusal) -> Change {
+        let reason = format!("it stays in the kernel: {refusal}");
+        self.of_own(rule, State::Refused, Some(reason))
+    }
+
+    fn of_own(&self, rule: &Rule, state: State, reason: Option<String>) -> Change {
+        let rule = self.here.map(|here| rule.to_text(here.machine())).unwrap_or_default();
+        Change { state, rule, place: String::new(), reason }
+    }
+}
+
+/// Whether it is the one about processes of ours.
+fn is_about_a_process(rule: &Rule) -> bool {
+    use policy::audit::{Action, Field};
+    let fields: Vec<Field> = rule.conditions().iter().map(|one| one.field).collect();
+    rule.action() == Action::Never && fields == [Field::Pid, Field::Exe, Field::Key]
+}
+
+/// Why the kernel did not.
+enum Refusal {
+    There,
+    Missing,
+    Other(String),
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Refusal::There => "the kernel has it",
+            Refusal::Missing => "the kernel has it not",
+            Refusal::Other(why) => why,
+        })
+    }
+}
+
+impl Planned {
+    fn change(&self, state: State, reason: Option<String>) -> Change {
+        Change { state, rule: self.text.trim().to_owned(), place: self.place.clone(), reason }
+    }
+}
