@@ -212,6 +212,12 @@ pub fn note(bytes: &[u8]) {
         // The key that signed the seeds never left this program.
         let _ = note.check(seeds::key().public());
     }
+    for anchor in trail::anchors::read(bytes) {
+        let line = trail::anchors::to_line(&anchor.note);
+        let again = line.as_deref().and_then(|line| trail::anchors::from_line(line.as_bytes()));
+        assert!(line.is_none() || again == Some(anchor.note.clone()), "another note came back");
+        let _ = anchor.origin();
+    }
     if let Ok(text) = std::str::from_utf8(bytes) {
         let _ = PublicKey::parse(text);
         let _ = SecretKey::parse(text);

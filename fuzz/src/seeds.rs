@@ -38,7 +38,11 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         }
         "superblock" => superblocks(),
         "fec" => parities(),
-        "note" => vec![trail().note.clone(), key().public().to_text().into_bytes()],
+        "note" => {
+            let text = String::from_utf8_lossy(&trail().note).into_owned();
+            let line = trail::anchors::to_line(&text).unwrap_or_default().into_bytes();
+            vec![trail().note.clone(), key().public().to_text().into_bytes(), line]
+        }
         "proof" => trail().proofs.clone(),
         "frame" => frames(),
         "entry" => vec![entry()],

@@ -124,3 +124,29 @@ fn a_stop_and_a_start_tell_what_nobody_heard_between() {
     let states = bench.bodies("VT_AGENT");
     assert!(states[2].contains(" late=") && states[2].contains(" before=stopped"), "{states:?}");
 }
+
+/// The kernel drops what is over its rate limit before anybody hears it, and counts it.
+#[test]
+fn what_the_kernel_itself_drops_is_a_gap_of_that_many() {
+    let test = "what_the_kernel_itself_drops_is_a_gap_of_that_many";
+    let Some(mut auditing) = Auditing::begin(test) else { return };
+    let bench = Bench::new();
+    bench.write("config", "[agent]\nsources = [\"audit\"]\npoll_seconds = 1\n");
+    let agent = bench.start(&["--config", "config"]);
+    auditing.control.set_rate_limit(50).unwrap();
+    auditing.send("limited", 2000);
+    auditing.control.set_rate_limit(0).unwrap();
+    auditing.send("free", 10);
+    let lost = || bench.gaps("kernel").iter().map(|gap| number(gap, "records")).sum::<u64>();
+    soon("the last", || stored(&bench, "free").len() == 10 && lost() > 0);
+    // One poll more.
+    thread::sleep(Duration::from_secs(2));
+    assert_eq!(agent.stop(), Some(0));
+    let gaps = bench.gaps("kernel");
+    assert!(gaps.iter().all(|gap| gap.contains(" count=exact from=")), "{gaps:?}");
+    let missing = 2000 - stored(&bench, "limited").len() as u64;
+    assert!(missing > 1000, "{missing}");
+    // Its own record of the change may be among what it dropped.
+    assert!((missing..=missing + 2).contains(&lost()), "{missing} are missing: {gaps:?}");
+    bench.trail_is_good();
+}

@@ -23,6 +23,7 @@ fn records_beside_an_event_are_found_and_shown_with_it() {
         now,
         boot: "boot".into(),
         sinks: Vec::new(),
+        reserve: None,
         patience: trail::door::PATIENCE,
         role: trail::door::Role::Any,
     };

@@ -273,6 +273,65 @@ fn checkpoints_go_to_the_sinks() {
 }
 
 #[test]
+fn checkpoints_in_a_log_tell_a_trail_that_was_cut_rewritten_or_forked() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let syslog = std::os::unix::net::UnixDatagram::bind(dir.join("socket")).unwrap();
+    syslog.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let socket = dir.join("socket");
+    fs::write(dir.join("config"), format!("[trail]\nsinks = [{{ syslog = {socket:?} }}]\n"))
+        .unwrap();
+    for name in ["first", "second", "third"] {
+        let line = |n| format!("type=USER msg=audit(1.000:{n}): pid={n} msg='{name}'\n");
+        fs::write(dir.join(name), (1..20).map(line).collect::<String>()).unwrap();
+    }
+    let copy = |to: &str| {
+        let done = Command::new("cp").args(["-r", "t", to]).current_dir(dir).status();
+        assert!(done.unwrap().success());
+    };
+    good(dir, &["import", "t", "first", "--config", "config"]);
+    copy("cut");
+    copy("forked");
+    good(dir, &["import", "t", "second", "--config", "config"]);
+    let mut log = "Nov 22 host kernel: nothing\n".to_owned();
+    let mut message = [0; 4096];
+    while let Ok(length) = syslog.recv(&mut message) {
+        log.push_str("2026-11-22T10:00:00Z host ");
+        log.push_str(std::str::from_utf8(&message[..length]).unwrap());
+        log.push('\n');
+    }
+    fs::write(dir.join("syslog"), &log).unwrap();
+    let verified = good(dir, &["verify", "t", "--json", "--anchors", "syslog"]).json();
+    let count = log.lines().count() - 1;
+    assert!(count >= 2, "{log}");
+    assert_eq!(verified["anchors"], count);
+
+    // Who has the key signs anew: only what has left the machine tells.
+    good(dir, &["import", "forked", "third"]);
+    good(dir, &["import", "forked", "third"]);
+    for (name, said) in [("cut", "the end was cut off"), ("forked", "leaves are not those of")] {
+        good(dir, &["verify", name]);
+        let ran = trail(dir, &["verify", name, "--anchors", "syslog"]);
+        assert_eq!(ran.code, 4, "{}", ran.err);
+        assert!(ran.err.contains(said), "{}", ran.err);
+        assert!(ran.err.contains("the checkpoint kept in syslog, line "), "{}", ran.err);
+    }
+    // A line that somebody has changed is named; those of other trails are passed over.
+    let at = log.rfind("sig=").unwrap() + 20;
+    let other = if &log[at..=at] == "A" { "B" } else { "A" };
+    let mut changed = log.clone();
+    changed.replace_range(at..=at, other);
+    fs::write(dir.join("changed"), changed).unwrap();
+    let ran = trail(dir, &["verify", "t", "--anchors", "changed"]);
+    assert_eq!(ran.code, 4, "{}", ran.err);
+    assert!(ran.err.contains("the checkpoint kept in changed, line "), "{}", ran.err);
+    good(dir, &["import", "elsewhere", "first"]);
+    let ran = trail(dir, &["verify", "elsewhere", "--anchors", "syslog"]);
+    assert_eq!(ran.code, 5);
+    assert!(ran.err.contains("syslog holds no checkpoint of "), "{}", ran.err);
+}
+
+#[test]
 fn what_cannot_be_done_says_why() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();

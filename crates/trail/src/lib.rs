@@ -11,6 +11,7 @@
 //!
 //! The format is docs/formats/trail.md; design.md section 5 decides where this page is silent.
 
+pub mod anchors;
 pub mod checkpoint;
 mod compose;
 mod derived;

@@ -8,6 +8,8 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -16,6 +18,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use record::value::push_untrusted;
+
+use crate::anchors;
 
 /// How long a command may take for one note.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -37,6 +41,55 @@ pub enum Sink {
         /// Its arguments; no shell looks at them.
         args: Vec<OsString>,
     },
+    /// Each note is a message of syslog (RFC 5424), as [`anchors::to_line`] has it. Nobody says
+    /// whether one has arrived.
+    Syslog(Syslog),
+}
+
+/// Where a syslog daemon listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Syslog {
+    /// At a datagram socket of this machine: `/dev/log`.
+    Local(PathBuf),
+    /// At a UDP port.
+    Udp(SocketAddr),
+}
+
+impl Syslog {
+    /// Reads `/dev/log` or `udp:192.0.2.1:514`. None: neither a path from the root on nor an address
+    /// with a port.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Syslog> {
+        if let Some(address) = text.strip_prefix("udp:") {
+            return address.parse().ok().map(Syslog::Udp);
+        }
+        text.starts_with('/').then(|| Syslog::Local(PathBuf::from(text)))
+    }
+
+    fn send(&self, note: &[u8], deadline: Duration) -> io::Result<()> {
+        let unfit = || io::Error::new(io::ErrorKind::InvalidData, "this is no checkpoint");
+        let line = str::from_utf8(note).ok().and_then(anchors::to_line).ok_or_else(unfit)?;
+        // authpriv.notice. A daemon has a clock and knows the host's name; what is not known is `-`.
+        let message = format!("<85>1 - - veritrail {} checkpoint - {line}", std::process::id());
+        match self {
+            Syslog::Local(path) => {
+                let socket = UnixDatagram::unbound()?;
+                socket.set_write_timeout(Some(deadline))?;
+                socket.send_to(message.as_bytes(), path).map(drop)
+            }
+            Syslog::Udp(to) => {
+                let any: SocketAddr = match to {
+                    SocketAddr::V4(_) => ([0; 4], 0).into(),
+                    SocketAddr::V6(_) => ([0_u16; 8], 0).into(),
+                };
+                let socket = UdpSocket::bind(any)?;
+                socket.set_write_timeout(Some(deadline))?;
+                // Connected, so that a port where nobody listens is told the next time.
+                socket.connect(to)?;
+                socket.send(message.as_bytes()).map(drop)
+            }
+        }
+    }
 }
 
 impl fmt::Display for Sink {
@@ -45,6 +98,8 @@ impl fmt::Display for Sink {
         match self {
             Sink::File(path) => write!(f, "file {}", path.display()),
             Sink::Command { program, .. } => write!(f, "command {}", program.display()),
+            Sink::Syslog(Syslog::Local(path)) => write!(f, "syslog {}", path.display()),
+            Sink::Syslog(Syslog::Udp(to)) => write!(f, "syslog udp:{to}"),
         }
     }
 }
@@ -71,6 +126,7 @@ impl Sink {
     pub fn deliver(&self, note: &[u8], deadline: Duration) -> Result<(), SinkError> {
         match self {
             Sink::File(path) => append(path, note).map_err(SinkError::Io),
+            Sink::Syslog(to) => to.send(note, deadline).map_err(SinkError::Io),
             Sink::Command { program, args } => {
                 let mut command = Command::new(program);
                 command.args(args).stdin(Stdio::piped());
@@ -338,6 +394,36 @@ mod tests {
         let late = shell("sleep 60 & sleep 60").deliver(b"", Duration::from_millis(50));
         assert_eq!(late.unwrap_err().to_string(), "did not end within 0.05 s");
         assert!(start.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn syslog_gets_a_line_that_is_the_note() {
+        let key = crate::SecretKey::from_seed("host/1", &[9; 32]).unwrap();
+        let note = crate::Checkpoint::of("host/1", &crate::merkle::Range::new()).sign(&key);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let local = UnixDatagram::bind(&path).unwrap();
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = udp.local_addr().unwrap();
+        let (mut here, mut there) = ([0; 2048], [0; 2048]);
+        for _ in 0..2 {
+            let to = Syslog::parse(path.to_str().unwrap()).unwrap();
+            Sink::Syslog(to).deliver(note.as_bytes(), DEADLINE).unwrap();
+            let to = Syslog::parse(&format!("udp:{port}")).unwrap();
+            Sink::Syslog(to).deliver(note.as_bytes(), DEADLINE).unwrap();
+            let (first, second) = (local.recv(&mut here).unwrap(), udp.recv(&mut there).unwrap());
+            for got in [&here[..first], &there[..second]] {
+                assert!(got.starts_with(b"<85>1 - - veritrail "));
+                assert_eq!(anchors::from_line(got).unwrap(), note);
+            }
+        }
+        drop(local);
+        let gone = Sink::Syslog(Syslog::Local(path));
+        assert!(matches!(gone.deliver(note.as_bytes(), DEADLINE), Err(SinkError::Io(_))));
+        assert!(gone.deliver(b"x", DEADLINE).is_err());
+        for wrong in ["", "log", "udp:", "udp:localhost", "tcp:127.0.0.1:514", "udp:127.0.0.1"] {
+            assert_eq!(Syslog::parse(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub struct VerifyOptions {
     pub public_key: Option<PublicKey>,
     /// Checkpoints kept elsewhere (signed notes): the trail must contain what each of them signed.
     pub anchors: Vec<String>,
+    /// What a report calls each of them; one without a name is called by its number.
+    pub anchor_names: Vec<String>,
     /// A single older checkpoint, the same way.
     pub older: Option<String>,
 }
@@ -144,16 +146,13 @@ fn once<S: Store>(store: &S, options: &VerifyOptions) -> Result<Once, Error> {
     };
 
     let segments = segments(store)?;
-    let mut pending = anchors.iter().peekable();
+    let mut pending = anchors.iter().map(|(name, anchor)| (name, anchor)).peekable();
     let mut tree = Range::new();
     let mut scan = Scan::new(store, segments.clone(), 0);
     loop {
-        while let Some(anchor) = pending.next_if(|anchor| anchor.size == tree.size()) {
+        while let Some((name, anchor)) = pending.next_if(|(_, next)| next.size == tree.size()) {
             if anchor.root != tree.root() {
-                let what = format!(
-                    "its first {} leaves are not those of the checkpoint kept elsewhere",
-                    anchor.size
-                );
+                let what = format!("its first {} leaves are not those of {name}", anchor.size);
                 // Leaves that were changed without signing anew can be named.
                 let changed = derived::first_changed(store, &segments, &head)?;
                 return no(changed.unwrap_or_else(|| Tampered::of(what)));
@@ -205,10 +204,11 @@ fn anchors(
     options: &VerifyOptions,
     key: &PublicKey,
     head: &Checkpoint,
-) -> Result<Result<Vec<Checkpoint>, Tampered>, Error> {
+) -> Result<Result<Vec<(String, Checkpoint)>, Tampered>, Error> {
     let mut anchors = Vec::new();
     for (n, note) in options.anchors.iter().chain(&options.older).enumerate() {
-        let name = format!("checkpoint {} of those kept elsewhere", n + 1);
+        let name = options.anchor_names.get(n).cloned();
+        let name = name.unwrap_or_else(|| format!("checkpoint {} of those kept elsewhere", n + 1));
         let text = Note::parse(note.as_bytes())
             .and_then(|note| Checkpoint::parse(note.text))
             .map_err(|error| Error::unusable(&name, error.to_string()))?;
@@ -226,8 +226,8 @@ fn anchors(
                 head.size, anchor.size
             ))));
         }
-        anchors.push(anchor);
+        anchors.push((name, anchor));
     }
-    anchors.sort_by_key(|anchor| anchor.size);
+    anchors.sort_by_key(|(_, anchor)| anchor.size);
     Ok(Ok(anchors))
 }

@@ -68,6 +68,10 @@ pub struct Writer<S: Store> {
     clients: Clients,
     /// Bytes that may be appended below [`Class::Integrity`] before the disk is asked again.
     room: u64,
+    /// Bytes of the disk that are kept for [`Class::Integrity`]; none: as many as [`RESERVE`] says.
+    reserve: Option<u64>,
+    /// The same, of this disk.
+    kept: u64,
     stopped: bool,
 }
 
@@ -105,6 +109,8 @@ impl<S: Store> Writer<S> {
             signed_at: now.boottime_ns,
             clients: history.clients,
             room: 0,
+            reserve: None,
+            kept: 0,
             stopped: false,
         }
     }
@@ -112,6 +118,13 @@ impl<S: Store> Writer<S> {
     /// Sets after how many bytes a segment is left for the next one; 64 MiB at first.
     pub fn limit_segments(&mut self, bytes: u64) {
         self.limit = bytes;
+    }
+
+    /// Sets how many bytes of the disk are kept for [`Class::Integrity`]; none: a quarter of it, at most
+    /// 64 MiB.
+    pub fn keep_for_integrity(&mut self, bytes: Option<u64>) {
+        self.reserve = bytes;
+        self.room = 0;
     }
 
     /// Takes an entry. It is neither durable nor visible to readers before [`Writer::sync`].
@@ -272,15 +285,20 @@ impl<S: Store> Writer<S> {
             }
             Lines::Foreign { lines, .. } => lines.iter().map(|line| line.len()).sum::<usize>(),
         } as u64;
-        if self.room <= bytes {
+        // The rest goes first: a quarter more is kept for what has a key.
+        let margin = |reserve: u64| if entry.class == Class::Rest { reserve / 4 } else { 0 };
+        let set = self.reserve.unwrap_or(RESERVE);
+        if self.room <= bytes + margin(set) {
             let Room { free, total } =
                 self.store.room().map_err(Error::io("ask for room in", Path::new(".")))?;
             let held =
                 [&self.segment, &self.hashes, &self.upper].map(|file| file.pending.len() as u64);
-            let reserve = (total / 4).min(RESERVE);
+            // Where one is set, it is what somebody wants, however small the disk.
+            let reserve = self.reserve.unwrap_or((total / 4).min(RESERVE));
+            self.kept = reserve;
             self.room = free.saturating_sub(reserve).saturating_sub(held.iter().sum());
         }
-        if self.room <= bytes {
+        if self.room <= bytes + margin(self.kept) {
             return Err(Error::Full { path: self.segment.path.clone() });
         }
         // Tails and hashes are bytes too; the next sync asks anew.

@@ -31,6 +31,7 @@ fn options() -> Options {
         now,
         boot: "test".into(),
         sinks: Vec::new(),
+        reserve: None,
         patience: Duration::from_secs(30),
         role: Role::Any,
     }

@@ -86,6 +86,7 @@ pub(super) fn run(shared: &Shared, lock: socket::Lock) -> Result<(), DoorError> 
     let now = shared.options.now;
     let (mut writer, recovered) =
         Writer::open(Disk::new(&shared.dir), &shared.options.boot, now())?;
+    writer.keep_for_integrity(shared.options.reserve);
     let listener =
         socket::listen(&shared.dir, &lock).map_err(DoorError::io("listen at trail.sock"))?;
     let reports = Arc::new(Mutex::new(Vec::new()));

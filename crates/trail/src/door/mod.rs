@@ -97,6 +97,9 @@ pub struct Options {
     pub boot: String,
     /// Where checkpoints go while this process is the writer.
     pub sinks: Vec<Sink>,
+    /// Bytes of the disk that are kept for [`Class::Integrity`](crate::Class); none: a quarter of it, at
+    /// most 64 MiB.
+    pub reserve: Option<u64>,
     /// How long nothing may move before waiting is given up.
     pub patience: Duration,
     /// Whether this process may become the writer.

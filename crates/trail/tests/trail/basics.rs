@@ -58,8 +58,11 @@ fn what_is_appended_is_read_verified_and_proved() {
     assert_eq!(leaves(&disk, 300), expected[300..]);
     assert_eq!(leaves(&disk, 700), [""; 0]);
 
-    let options =
-        VerifyOptions { public_key: Some(key.clone()), anchors: vec![signed.clone()], older: None };
+    let options = VerifyOptions {
+        public_key: Some(key.clone()),
+        anchors: vec![signed.clone()],
+        ..VerifyOptions::default()
+    };
     let Verdict::Good(report) = verify(&disk, &options).unwrap() else { panic!() };
     assert_eq!((report.checkpoint.size, report.unsigned, report.torn), (700, 0, 0));
     assert_eq!((report.key, report.anchors), (KeyTrust::Proven, 1));
@@ -99,7 +102,8 @@ fn segments_rotate_and_a_trail_goes_on_after_closing() {
     names.sort();
     let expected: Vec<String> = (0..7).map(|n| format!("{:020}.log", n * 256)).collect();
     assert_eq!(names, expected);
-    let options = VerifyOptions { public_key: Some(key.clone()), anchors: older, older: None };
+    let options =
+        VerifyOptions { public_key: Some(key.clone()), anchors: older, ..VerifyOptions::default() };
     assert!(matches!(
         verify(&disk, &options).unwrap(),
         Verdict::Good(report) if report.checkpoint.size == 1665 && report.anchors == 5

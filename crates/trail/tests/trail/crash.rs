@@ -42,7 +42,7 @@ fn check(disk: &Outage, key: &PublicKey, checkpoint: Option<&String>) -> trail::
     let options = VerifyOptions {
         public_key: Some(key.clone()),
         anchors: checkpoint.cloned().into_iter().collect(),
-        older: None,
+        ..VerifyOptions::default()
     };
     match verify(disk, &options).unwrap() {
         Verdict::Good(report) => report,

@@ -208,13 +208,14 @@ fn two_that_go_on_from_one_copy_are_told_apart_by_an_anchor() {
         [(&disk, 0, true), (&disk, 1, false), (&copy, 0, false), (&copy, 1, true)]
     {
         let anchors = vec![notes[anchor].clone()];
-        let options = VerifyOptions { public_key: Some(key.clone()), anchors, older: None };
+        let options =
+            VerifyOptions { public_key: Some(key.clone()), anchors, ..VerifyOptions::default() };
         match verify(disk, &options).unwrap() {
             Verdict::Good(_) => assert!(good),
             Verdict::Tampered(what) => {
                 assert!(!good);
                 let expected =
-                    "its first 301 leaves are not those of the checkpoint kept elsewhere";
+                    "its first 301 leaves are not those of checkpoint 1 of those kept elsewhere";
                 assert_eq!(what.to_string(), expected);
             }
         }
@@ -289,8 +290,27 @@ fn the_last_room_of_a_disk_is_the_first_classes() {
             writer.sync().unwrap();
         }
     }
+    // The rest goes before what has a key; a reserve that is set holds on any disk.
+    for (set, total, reserve) in [(None, 1 << 20, 256 << 10), (Some(8 << 20), 10 << 20, 8 << 20)] {
+        writer.keep_for_integrity(set);
+        for (more, keyed, rest) in
+            [(0, false, false), (reserve / 8, true, false), (reserve / 2, true, true)]
+        {
+            disk.say_room(reserve + more, total);
+            writer.sync().unwrap();
+            assert_eq!(foreign(&mut writer, Class::Rest, text).is_ok(), rest, "{more} of {total}");
+            assert_eq!(
+                foreign(&mut writer, Class::Keyed, text).is_ok(),
+                keyed,
+                "{more} of {total}"
+            );
+            own(&mut writer).unwrap();
+            writer.sync().unwrap();
+        }
+    }
+    writer.keep_for_integrity(None);
     // Many between two syncs do not get past it either.
-    disk.say_room((256 << 10) + 100_000, 1 << 20);
+    disk.say_room((256 << 10) + (64 << 10) + 100_000, 1 << 20);
     writer.sync().unwrap();
     own(&mut writer).unwrap();
     writer.sync().unwrap();

@@ -61,7 +61,7 @@ impl Closed {
         let options = VerifyOptions {
             public_key: Some(self.key.clone()),
             anchors: anchors.to_vec(),
-            older: None,
+            ..VerifyOptions::default()
         };
         verify(&self.disk(), &options).unwrap()
     }
@@ -277,7 +277,7 @@ fn history_signed_anew_does_not_stand_against_an_anchor() {
     assert!(matches!(
         verify(&theirs.disk(), &options).unwrap(),
         Verdict::Tampered(what) if what.to_string()
-            == "its first 100 leaves are not those of the checkpoint kept elsewhere"
+            == "its first 100 leaves are not those of checkpoint 1 of those kept elsewhere"
     ));
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use record::write::Body;
 
 use super::inbox::Lost;
+use super::quota::Owner;
 
 /// Where something was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,9 +52,15 @@ pub(super) struct Gaps {
     /// 1970, at which the source was last heard, and that of the last loss.
     places: BTreeMap<Place, (Option<u64>, [u64; 2])>,
     inbox: Lost,
+    inbox_span: Option<[u64; 2]>,
+    /// Events over their quota, by whose they are; those of no known owner, or of too many, by none.
+    quota: BTreeMap<Option<Owner>, (u64, [u64; 2])>,
     refused: u64,
     told: Option<Duration>,
 }
+
+/// Owners that are told of by themselves, in a second.
+const MOST_OWNERS: usize = 16;
 
 /// How long losses are gathered.
 const TOGETHER: Duration = Duration::from_secs(1);
@@ -70,10 +77,23 @@ impl Gaps {
     }
 
     /// Our own queue had no room for these.
-    pub(super) fn note_inbox(&mut self, lost: Lost) {
+    pub(super) fn note_inbox(&mut self, (lost, span): (Lost, Option<[u64; 2]>)) {
         for (sum, more) in self.inbox.iter_mut().zip(lost) {
             *sum += more;
         }
+        let both = self.inbox_span.zip(span);
+        let joined = both.map(|([a, b], [c, d])| [a.min(c), b.max(d)]);
+        self.inbox_span = joined.or(self.inbox_span).or(span);
+    }
+
+    /// So many events of the rest were over their owner's quota.
+    pub(super) fn note_quota(&mut self, owner: Option<Owner>, events: u64, span: [u64; 2]) {
+        let full = self.quota.len() >= MOST_OWNERS && !self.quota.contains_key(&owner);
+        let owner = if full { None } else { owner };
+        let [from, to] = span;
+        let (count, [begin, end]) = self.quota.entry(owner).or_insert((0, span));
+        *count += events;
+        (*begin, *end) = (from.min(*begin), to.max(*end));
     }
 
     /// No trail takes so many events: they are longer than an entry can be.
@@ -83,7 +103,10 @@ impl Gaps {
 
     /// The bodies of what is to be told, if it is time; `closing`: there is no later.
     pub(super) fn due(&mut self, now: Duration, closing: bool) -> Vec<Body> {
-        let none = self.places.is_empty() && self.inbox == Lost::default() && self.refused == 0;
+        let none = self.places.is_empty()
+            && self.inbox == Lost::default()
+            && self.quota.is_empty()
+            && self.refused == 0;
         let early = self.told.is_some_and(|told| now.saturating_sub(told) < TOGETHER);
         if none || (early && !closing) {
             return Vec::new();
@@ -98,12 +121,20 @@ impl Gaps {
                 }
                 None => body.word("count", "unknown"),
             };
-            body.word("from", record::Stamp { millis: from })
-                .word("to", record::Stamp { millis: to })
+            spanned(body, [from, to])
         };
         let mut bodies: Vec<Body> =
             std::mem::take(&mut self.places).into_iter().map(of_place).collect();
+        for (owner, (events, span)) in std::mem::take(&mut self.quota) {
+            let body = Body::new().word("source", "quota");
+            let body = match owner {
+                Some(Owner { auid, uid }) => body.word("auid", auid).word("uid", uid),
+                None => body,
+            };
+            bodies.push(spanned(body.word("rest", events).word("count", "exact"), span));
+        }
         let lost = std::mem::take(&mut self.inbox);
+        let span = self.inbox_span.take();
         if lost != Lost::default() {
             let [integrity, keyed, rest] = lost;
             let body = Body::new()
@@ -112,7 +143,10 @@ impl Gaps {
                 .word("keyed", keyed)
                 .word("rest", rest)
                 .word("count", "exact");
-            bodies.push(body);
+            bodies.push(match span {
+                Some(span) => spanned(body, span),
+                None => body,
+            });
         }
         let refused = std::mem::take(&mut self.refused);
         if refused > 0 {
@@ -121,6 +155,11 @@ impl Gaps {
         }
         bodies
     }
+}
+
+fn spanned(body: Body, [from, to]: [u64; 2]) -> Body {
+    let stamp = |millis| record::Stamp { millis };
+    body.word("from", stamp(from)).word("to", stamp(to))
 }
 
 #[cfg(test)]
@@ -145,14 +184,21 @@ mod tests {
         gaps.note(Place::Audit, Some(4), [2500, 4000]);
         gaps.note(Place::Kmsg, Some(4), [1, 2]);
         gaps.note(Place::Kmsg, None, [1, 2]);
-        gaps.note_inbox([0, 1, 2]);
+        gaps.note_inbox(([0, 1, 1], Some([5000, 6000])));
+        gaps.note_inbox(([0, 0, 1], Some([5500, 7000])));
+        let owner = Some(Owner { auid: 1000, uid: 33 });
+        gaps.note_quota(owner, 3, [1000, 2000]);
+        gaps.note_quota(None, 1, [1, 1]);
+        gaps.note_quota(owner, 4, [500, 1500]);
         assert_eq!(texts(&mut gaps, second * 3 / 2, false), [""; 0]);
         assert_eq!(
             texts(&mut gaps, second * 3 / 2, true),
             [
                 "source=audit records=7 count=exact from=2.000 to=4.000",
                 "source=kmsg count=unknown from=0.001 to=0.002",
-                "source=inbox integrity=0 keyed=1 rest=2 count=exact",
+                "source=quota rest=1 count=exact from=0.001 to=0.001",
+                "source=quota auid=1000 uid=33 rest=7 count=exact from=0.500 to=2.000",
+                "source=inbox integrity=0 keyed=1 rest=2 count=exact from=5.000 to=7.000",
             ]
         );
         assert!(gaps.due(9 * second, false).is_empty());

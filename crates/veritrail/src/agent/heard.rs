@@ -3,6 +3,8 @@
 use record::{EventId, Line, RecordType};
 use trail::Class;
 
+use super::quota::Owner;
+
 /// A whole event.
 #[derive(Debug)]
 pub(super) struct Heard {
@@ -11,6 +13,8 @@ pub(super) struct Heard {
     pub(super) class: Class,
     /// The process that made the system call, where there was one.
     pub(super) pid: Option<u32>,
+    /// Who did it, where a system call or a message says so.
+    pub(super) owner: Option<Owner>,
     /// Messages as `type=NAME msg=` and the bytes of the kernel.
     pub(super) lines: Vec<Vec<u8>>,
 }
@@ -18,10 +22,17 @@ pub(super) struct Heard {
 impl Heard {
     /// The event of these lines.
     pub(super) fn new(id: Option<EventId>, lines: Vec<Vec<u8>>) -> Heard {
-        let mut heard = Heard { id, class: Class::Rest, pid: None, lines };
+        let mut heard = Heard { id, class: Class::Rest, pid: None, owner: None, lines };
         for line in heard.lines.iter().filter_map(|line| Line::parse(line).ok()) {
             heard.class = heard.class.min(class(&line));
-            if line.record_type() == RecordType::SYSCALL {
+            let kind = line.effective_type();
+            if heard.owner.is_none() && (kind == RecordType::SYSCALL || kind.is_user_message()) {
+                heard.owner = owner(&line);
+            }
+            // A checkpoint of ours is on its way to audit's log; here it would make another one.
+            let checkpoint = line.effective_type() == RecordType(1121)
+                && memchr::memmem::find(line.body(), trail::anchors::MARK.as_bytes()).is_some();
+            if line.record_type() == RecordType::SYSCALL || checkpoint {
                 let pid = line.fields().find_value(b"pid").map(|pid| pid.text());
                 heard.pid = pid.and_then(|pid| str::from_utf8(pid).ok()?.parse().ok());
             }
@@ -33,6 +44,13 @@ impl Heard {
     pub(super) fn bytes(&self) -> usize {
         self.lines.iter().map(|line| line.len() + size_of::<Vec<u8>>()).sum()
     }
+}
+
+/// What stands before a user's own text is the kernel's: the first of a name counts.
+fn owner(line: &Line<'_>) -> Option<Owner> {
+    let number =
+        |key: &[u8]| str::from_utf8(line.fields().find_value(key)?.text()).ok()?.parse().ok();
+    Some(Owner { auid: number(b"auid")?, uid: number(b"uid")? })
 }
 
 /// How much a record matters (design section 4, Priorities).

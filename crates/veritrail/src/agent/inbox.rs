@@ -21,6 +21,8 @@ struct State<T> {
     bytes: usize,
     peak: usize,
     lost: Lost,
+    /// The first and the last loss, in milliseconds since 1970.
+    span: Option<[u64; 2]>,
 }
 
 /// How many were lost, by class: integrity, keyed, rest.
@@ -33,14 +35,15 @@ impl<T> Inbox<T> {
     /// A queue for `capacity` bytes, a quarter of them for the first class only (design section 4,
     /// Priorities).
     pub(super) fn new(capacity: usize) -> Inbox<T> {
-        let state = State { queue: VecDeque::new(), bytes: 0, peak: 0, lost: Lost::default() };
+        let state =
+            State { queue: VecDeque::new(), bytes: 0, peak: 0, lost: Lost::default(), span: None };
         Inbox { state: Mutex::new(state), filled: Condvar::new(), capacity }
     }
 
     /// Puts in `item` of so many bytes, or counts it as lost.
     pub(super) fn offer(&self, class: Class, bytes: usize, item: T) {
         if !self.try_offer(class, bytes, item) {
-            lose(&mut self.state().lost, class);
+            lose(&mut self.state(), class);
         }
     }
 
@@ -84,15 +87,16 @@ impl<T> Inbox<T> {
         let mut state = self.state();
         for (_, _, class) in std::mem::take(&mut state.queue) {
             if let Some(class) = class {
-                lose(&mut state.lost, class);
+                lose(&mut state, class);
             }
         }
         state.bytes = 0;
     }
 
-    /// What was lost since this was last asked.
-    pub(super) fn take_lost(&self) -> Lost {
-        std::mem::take(&mut self.state().lost)
+    /// What was lost since this was last asked, and between which times.
+    pub(super) fn take_lost(&self) -> (Lost, Option<[u64; 2]>) {
+        let mut state = self.state();
+        (std::mem::take(&mut state.lost), state.span.take())
     }
 
     /// The most bytes that were ever held, and how many can be.
@@ -105,8 +109,11 @@ impl<T> Inbox<T> {
     }
 }
 
-fn lose(lost: &mut Lost, class: Class) {
-    let [integrity, keyed, rest] = lost;
+fn lose<T>(state: &mut State<T>, class: Class) {
+    let now = super::sources::millis();
+    let [_, last] = state.span.get_or_insert([now, now]);
+    *last = now.max(*last);
+    let [integrity, keyed, rest] = &mut state.lost;
     *match class {
         Class::Integrity => integrity,
         Class::Keyed => keyed,
@@ -136,8 +143,10 @@ mod tests {
         inbox.put(7);
         let now = Duration::ZERO;
         assert_eq!(std::iter::from_fn(|| inbox.take(now)).collect::<Vec<_>>(), [0, 1, 2, 5, 7]);
-        assert_eq!(inbox.take_lost(), [1, 1, 1]);
-        assert_eq!(inbox.take_lost(), [0; 3]);
+        let (lost, span) = inbox.take_lost();
+        assert_eq!(lost, [1, 1, 1]);
+        assert!(span.is_some_and(|[from, to]| from > 0 && from <= to));
+        assert_eq!(inbox.take_lost(), ([0; 3], None));
         assert_eq!(inbox.high_water(), (4 * 100 + OVERHEAD, 400));
         // An empty queue takes anything, or it would never pass.
         inbox.offer(Class::Rest, 1 << 20, 8);
@@ -153,7 +162,7 @@ mod tests {
         inbox.put(3);
         inbox.abandon();
         assert_eq!(inbox.take(Duration::ZERO), None);
-        assert_eq!(inbox.take_lost(), [1, 0, 2]);
+        assert_eq!(inbox.take_lost().0, [1, 0, 2]);
         inbox.offer(Class::Rest, 1, 4);
         assert_eq!(inbox.take(Duration::ZERO), Some(4));
     }

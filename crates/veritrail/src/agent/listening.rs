@@ -9,6 +9,7 @@ use record::write::Body;
 use trail::Field;
 
 use super::auditing::Auditing;
+use super::backlog::Backlog;
 use super::devices::Watched;
 use super::doorkeeper::wire::{Begin, FromAgent, WriterState};
 use super::events::Meter;
@@ -83,6 +84,9 @@ pub(super) struct Agent {
     recalled: Option<Handed>,
     /// Devices that are served below the same run directory.
     served: Vec<Served>,
+    /// Events over their owner's quota.
+    over_quota: u64,
+    backlog: Backlog,
     /// Of those who read events.
     readers: Option<Meter>,
     /// What the kernel is told to make records of.
@@ -136,6 +140,8 @@ impl Agent {
             began: Instant::now(),
             recalled: None,
             served: Vec::new(),
+            over_quota: 0,
+            backlog: Backlog::default(),
             readers: None,
             rules: None,
             forwarding,
@@ -315,6 +321,10 @@ impl Agent {
                     self.journal.own(&[OwnRecord("VT_AGENT", body)], OURS);
                 }
             }
+            Input::OverQuota { owner, events, span } => {
+                self.over_quota += events;
+                self.gaps.note_quota(owner, events, span);
+            }
             Input::Uevent(raw) => self.devices.handle_uevent(now(), &raw),
             Input::Kmsg(raw) => self.devices.handle_kmsg(now(), &raw),
             Input::Inventory(devices) => self.devices.handle_inventory(now(), devices),
@@ -324,6 +334,7 @@ impl Agent {
             Input::Explained(explained) => {
                 self.devices.handle_explained(now(), explained, &mut self.journal);
             }
+            Input::Sink(body) => self.journal.own(&[OwnRecord("VT_SINK", body)], OURS),
             Input::Ended { name, why } => self.handle_end_of(name, why),
             Input::Writer(state) => self.handle_writer(state),
             Input::Reload => self.reload(),
@@ -383,6 +394,11 @@ impl Agent {
     fn handle_auditing(&mut self, status: &host::audit::Status) {
         let (on, lost) = (status.is_on(), u64::from(status.lost));
         self.audit.see(status);
+        if self.backlog.note(status.backlog, status.backlog_limit) {
+            let body = Body::new().word("state", "backlog-high").word("waiting", status.backlog);
+            let body = body.word("limit", status.backlog_limit);
+            self.journal.own(&[OwnRecord("VT_AGENT", body)], OURS);
+        }
         if let Some((was_on, had_lost)) = self.auditing {
             let more = lost.checked_sub(had_lost);
             if more != Some(0) {
@@ -480,7 +496,7 @@ impl Agent {
 
     fn tell_gaps(&mut self, closing: bool) {
         let lost = self.context.inbox.take_lost();
-        for (sum, more) in self.lost.iter_mut().zip(lost) {
+        for (sum, more) in self.lost.iter_mut().zip(lost.0) {
             *sum += more;
         }
         self.gaps.note_inbox(lost);
@@ -515,6 +531,7 @@ impl Agent {
         status.tasks = self.processes.shown();
         status.audit = self.audit.clone();
         status.passed_over = self.devices.passed_over();
+        status.over_quota = self.over_quota;
         status.events = self.readers.as_ref().map(Meter::read);
         status.violations = self.devices.violations();
         status.forward = self.forwarding.shown();

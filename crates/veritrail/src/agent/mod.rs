@@ -16,6 +16,8 @@
 //! The lock, the control socket and the note for the next agent lie in the run directory (home.rs).
 
 mod auditing;
+mod backlog;
+mod checkpoints;
 mod devices;
 mod doorkeeper;
 pub(crate) mod events;
@@ -30,6 +32,7 @@ mod journal;
 mod kept;
 mod link;
 mod listening;
+mod quota;
 mod reload;
 mod rules;
 mod sources;

@@ -12,6 +12,7 @@ use host::channel::Channel;
 use host::sandbox::{self, Capabilities};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use super::checkpoints::Checkpoints;
 use super::doorkeeper::Options;
 use super::doorkeeper::wire::{Begin, FromAgent};
 use super::events::Events;
@@ -29,8 +30,9 @@ use super::status::{self, Board, SourceState};
 use crate::outcome::{Failure, Kind};
 
 /// What an agent needs to begin; it gives up what is not in [`KEPT`] before the first record is read.
-/// A full socket buffer is had with NET_ADMIN.
-pub(super) const RIGHTS: Capabilities = KEPT.union(Capabilities::NET_ADMIN);
+/// A full socket buffer is had with NET_ADMIN; AUDIT_WRITE is for checkpoints that go to audit.
+pub(super) const RIGHTS: Capabilities =
+    KEPT.union(Capabilities::NET_ADMIN).union(Capabilities::AUDIT_WRITE);
 
 /// What it needs later on: audit's state, the log, the device mapper's ioctls; other processes' mounts
 /// and the files behind them.
@@ -110,7 +112,7 @@ fn listen_until_told(
     // Everything that takes rights comes before they are given up, and that before any thread.
     let sources = Sources::open(&settings, bpf);
     sources.check()?;
-    give_up_rights(&trail, begin.managed)?;
+    give_up_rights(&trail, config.has_audit_sink(), begin.managed)?;
 
     let inbox = Arc::new(Inbox::new(INBOX_BYTES));
     let link = Link::start(channel, &inbox).map_err(|e| failed("start a thread", e))?;
@@ -121,11 +123,14 @@ fn listen_until_told(
         counts: sources.report().iter().map(|(name, _)| (*name, Default::default())).collect(),
         poll: Poll::new(settings.poll),
         trail: trail.clone(),
+        rest_per_second: config.rest_per_second(),
         served: home.served()?,
     };
     let configured = Configured::new(config.clone(), config_path);
     let (events_settings, followed) = (config.events(), trail.clone());
     let rules = Rules::new(&config);
+    let sends = config.has_audit_sink();
+    let context_inbox = Arc::clone(&inbox);
     let journal = Journal::open(trail, config)?;
     let report = sources.report();
     let running = sources.start(&context).map_err(|e| failed("start a thread", e))?;
@@ -145,6 +150,13 @@ fn listen_until_told(
         true => Some(Events::start(home.run_dir(), &followed, events_settings)?),
         false => None,
     };
+    let checkpoints = match sends {
+        true => Some(
+            Checkpoints::start(&followed, &context_inbox)
+                .map_err(|e| failed("start a thread", e))?,
+        ),
+        false => None,
+    };
     agent.count_readers(events.as_ref().map(Events::meter));
     agent.begin(PROMPT)?;
     agent.say(&ready(&board, &begin.tree));
@@ -154,13 +166,19 @@ fn listen_until_told(
     if let Some(events) = events {
         events.stop();
     }
+    if let Some(checkpoints) = checkpoints {
+        checkpoints.stop();
+    }
     Ok((ended, closed.and(socket)))
 }
 
 /// Keeps what is used later on, of what the process has. One that may have to become the doorkeeper
 /// uses no more, but can take back what that needs.
-fn give_up_rights(trail: &Path, managed: bool) -> Result<(), Failure> {
-    let kept = KEPT | rights_of_owner(trail);
+fn give_up_rights(trail: &Path, sends: bool, managed: bool) -> Result<(), Failure> {
+    let mut kept = KEPT | rights_of_owner(trail);
+    if sends {
+        kept |= Capabilities::AUDIT_WRITE;
+    }
     let given_up =
         if managed { sandbox::keep_capabilities(kept) } else { sandbox::use_capabilities(kept) };
     // Who is not root mounts by a program that takes root's rights, which a filter would not let it.

@@ -61,6 +61,9 @@ pub(crate) struct Status {
     #[serde(default)]
     pub(crate) passed_over: PassedOver,
     pub(crate) inbox: Inbox,
+    /// Events of class 2 over the quota of whose they were.
+    #[serde(default)]
+    pub(crate) over_quota: u64,
     /// Of events.sock; none where there is none.
     #[serde(default)]
     pub(crate) events: Option<Readers>,

@@ -11,6 +11,7 @@ mod events;
 mod forward;
 mod metrics;
 mod places;
+mod quota;
 mod rules;
 mod trail;
 mod verity;
@@ -47,6 +48,7 @@ pub(crate) struct Config {
     forward: forward::Forward,
     audit: audit::Audit,
     rules: rules::Rules,
+    quota: quota::Quota,
 }
 
 impl Config {
@@ -108,6 +110,7 @@ impl Config {
             forward: written.section(),
             audit: written.section(),
             rules: written.section(),
+            quota: written.section(),
         };
         written.finish().map(|()| config)
     }
@@ -151,7 +154,7 @@ mod tests {
                  `audit_buffer` (did you mean `poll_seconds`?)",
                 "4: agent.audit_buffer: invalid type: string \"64M\", expected usize",
                 "6: there is no section `agnet` (did you mean `agent`?)",
-                "9: trail.sinks.1.fil: unknown variant `fil`, expected `file` or `command` (did you mean \
+                "9: trail.sinks.1.fil: unknown variant `fil`, expected one of `file`, `command`, `syslog`, `audit` (did you mean \
                  `file`?)",
                 "10: verity.deeper: unknown field `deeper`, expected `restart_command` or `panic_command`",
             ]

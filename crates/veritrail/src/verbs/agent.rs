@@ -238,6 +238,11 @@ fn print(status: &Status, out: &mut dyn Write) -> Result<(), Failure> {
         "queue:      {} of {} bytes at most; lost {} integrity, {} keyed, {} rest",
         inbox.high_water, inbox.capacity, inbox.lost_integrity, inbox.lost_keyed, inbox.lost_rest
     )?;
+    writeln!(
+        out,
+        "kernel:     {} of {} audit records waited at most; {} events over a quota",
+        status.audit.backlog_high_water, status.audit.backlog_limit, status.over_quota
+    )?;
     if let Some(events) = &status.events {
         writeln!(
             out,

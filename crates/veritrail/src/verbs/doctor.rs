@@ -6,6 +6,8 @@
 
 mod bpf;
 
+mod auditing;
+
 use std::borrow::Cow;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -14,8 +16,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use host::audit;
-use rustix::thread::CapabilitySet;
 use serde::Serialize;
+
+use auditing::{
+    audit_boot, audit_failure, audit_queue, audit_reading, audit_rules, auditing, dm_audit,
+    own_losses,
+};
 
 use crate::outcome::{Failure, Outcome};
 use crate::served::{Directory, control};
@@ -83,8 +89,11 @@ struct Report {
 pub(crate) fn run(args: &DoctorArgs, out: &mut dyn Write) -> Result<Outcome, Failure> {
     let machine = Machine::new("/");
     let status = audit::Control::open().and_then(|mut control| control.status());
+    let rules = audit::Control::open().and_then(|mut control| control.rules());
     let mut findings = examine(&machine, status.as_ref());
     findings.push(bpf::programs());
+    findings.push(audit_rules(rules.as_deref()));
+    findings.push(own_losses(args.run_dir.as_deref()));
     findings.push(device_servers(&Directory::locate(args.run_dir.as_deref())?));
     let report = Report {
         kernel: machine.kernel_release().unwrap_or_else(|| "unknown".into()),
@@ -190,6 +199,8 @@ fn examine(machine: &Machine, status: Result<&audit::Status, &audit::Error>) -> 
         auditing(machine, status),
         audit_reading(machine),
         audit_queue(status),
+        audit_boot(machine),
+        audit_failure(status),
         dm_audit(machine),
         device_mapper(machine),
         btf(machine),
@@ -303,137 +314,6 @@ fn device_servers(directory: &Directory) -> Finding {
         seen: if seen.is_empty() { "none".to_owned() } else { seen.join("; ") },
         purpose: "a dead server's device answers every read with an error",
         remedy: remedy.map(Cow::Owned),
-    }
-}
-
-fn auditing(machine: &Machine, status: Result<&audit::Status, &audit::Error>) -> Finding {
-    const ON: &str = "auditctl -e 1; at every boot: audit=1 on the kernel's command line";
-    let purpose = "records of the kernel";
-    let built = machine.exists("/proc/self/loginuid");
-    let daemon = match (machine.audit_daemon(), status) {
-        (Some(pid), _) => format!("audit daemon runs as pid {pid}"),
-        (None, Ok(status)) if status.pid != 0 => {
-            let comm = machine.text(&format!("/proc/{}/comm", status.pid)).unwrap_or_default();
-            format!("audit daemon is pid {} ({})", status.pid, comm.trim())
-        }
-        _ => "no audit daemon".to_owned(),
-    };
-    let found = |state, seen, remedy: Option<Cow<'static, str>>| Finding {
-        name: "audit",
-        state,
-        seen,
-        purpose,
-        remedy,
-    };
-    match status {
-        _ if !built => found(
-            State::Lacks,
-            "no /proc/self/loginuid".to_owned(),
-            Some(
-                "a kernel with CONFIG_AUDIT and CONFIG_AUDITSYSCALL, not booted with audit=off"
-                    .into(),
-            ),
-        ),
-        Ok(status) if status.is_locked() => {
-            found(State::Has, format!("on and locked until the next boot, {daemon}"), None)
-        }
-        Ok(status) if status.is_on() => found(State::Has, format!("on, {daemon}"), None),
-        Ok(_) => found(State::Lacks, format!("built in but off, {daemon}"), Some(ON.into())),
-        Err(error) => {
-            let seen = format!("built in, {daemon}; whether it is on is not told");
-            found(State::Unknown, seen, Some(error.to_string().into()))
-        }
-    }
-}
-
-/// Whether records can be read beside a daemon, or without one: what multicast needs.
-fn audit_reading(machine: &Machine) -> Finding {
-    let capable = rustix::thread::capabilities(None)
-        .is_ok_and(|sets| sets.effective.contains(CapabilitySet::AUDIT_READ));
-    // Of the initial user namespace, every number is itself.
-    let users = machine.text("/proc/self/uid_map").unwrap_or_default();
-    let initial = users.split_whitespace().eq(["0", "0", "4294967295"]);
-    let net = |process: &str| fs::read_link(machine.path(&format!("/proc/{process}/ns/net"))).ok();
-    let elsewhere = net("1").zip(net("self")).map(|(first, ours)| first != ours);
-    let (name, purpose) = ("audit records", "hearing what the kernel records");
-    let (seen, remedy) = if !initial {
-        (
-            "this is not the initial user namespace, the only one that audit answers",
-            "run on the host, or in a container without a user namespace of its own",
-        )
-    } else if elsewhere == Some(true) {
-        (
-            "this is not the first process's network namespace: records arrive only there",
-            "run with the host's network (--network=host)",
-        )
-    } else if !capable {
-        ("CAP_AUDIT_READ is lacking", "run as root, or with AmbientCapabilities=CAP_AUDIT_READ")
-    } else if elsewhere.is_none() {
-        return Finding {
-            name,
-            state: State::Unknown,
-            seen: "the first process's network namespace is not told: records arrive only there"
-                .into(),
-            purpose,
-            remedy: Some("run with CAP_SYS_PTRACE, or as root on the host".into()),
-        };
-    } else {
-        ("by multicast, beside an audit daemon or without one", "")
-    };
-    finding(name, remedy.is_empty(), seen, purpose, remedy)
-}
-
-/// Whether the kernel loses records before anybody could read them.
-fn audit_queue(status: Result<&audit::Status, &audit::Error>) -> Finding {
-    /// The kernel begins with 64, which one busy moment fills.
-    const ENOUGH: u32 = 1024;
-    let (name, purpose) = ("audit queue", "no record is lost, and nobody waits, in a burst");
-    let status = match status {
-        Ok(status) => status,
-        Err(error) => {
-            let remedy = Some(error.to_string().into());
-            let seen = "not told".to_owned();
-            return Finding { name, state: State::Unknown, seen, purpose, remedy };
-        }
-    };
-    let limit = match status.backlog_limit {
-        0 => "any number of records may wait".to_owned(),
-        limit => format!("{} of {limit} records wait", status.backlog),
-    };
-    let rate = match status.rate_limit {
-        0 => String::new(),
-        rate => format!(", more than {rate} a second are dropped"),
-    };
-    let remedy = if status.rate_limit != 0 {
-        "auditctl -r 0"
-    } else if (1..ENOUGH).contains(&status.backlog_limit) {
-        "auditctl -b 8192; at every boot: audit_backlog_limit=8192 on the kernel's command line"
-    } else if status.lost != 0 {
-        "auditctl -b with a higher limit, then auditctl --reset-lost"
-    } else {
-        ""
-    };
-    let seen = format!("{limit}, {} lost since boot{rate}", status.lost);
-    finding(name, remedy.is_empty(), seen, purpose, remedy)
-}
-
-fn dm_audit(machine: &Machine) -> Finding {
-    let purpose = "DM_CTRL and DM_EVENT records of the kernel's own devices";
-    match machine.kernel_option("CONFIG_DM_AUDIT") {
-        Some(set) => finding(
-            "DM_AUDIT",
-            set,
-            if set { "CONFIG_DM_AUDIT is set" } else { "CONFIG_DM_AUDIT is not set" },
-            purpose,
-            "nothing to do: uevents and the kernel log are the second source",
-        ),
-        None => Finding {
-            name: "DM_AUDIT",
-            state: State::Unknown,
-            seen: "the kernel's configuration is not under /boot or /lib/modules".to_owned(),
-            purpose,
-            remedy: Some("look for CONFIG_DM_AUDIT in the kernel's configuration".into()),
-        },
     }
 }
 
@@ -587,6 +467,7 @@ mod tests {
         let setuid = fs::Permissions::from_mode(0o4755);
         fs::set_permissions(folder.path().join("usr/bin/fusermount3"), setuid).unwrap();
         put("sys/kernel/security/lsm", "lockdown,bpf,ipe\n");
+        put("proc/cmdline", "audit=1\n");
         put("proc/misc", " 236 device-mapper\n");
         put("dev/loop-control", "");
         let status = audit::Status { enabled: 1, backlog_limit: 8192, ..Default::default() };
@@ -599,6 +480,8 @@ mod tests {
                 ("audit", State::Has),
                 ("audit records", State::Lacks),
                 ("audit queue", State::Has),
+                ("audit=1", State::Has),
+                ("audit failure", State::Has),
                 ("DM_AUDIT", State::Lacks),
                 ("device mapper", State::Has),
                 ("BPF", State::Lacks),
@@ -614,57 +497,6 @@ mod tests {
             ]
         );
         assert_eq!(findings[3].seen, "on, audit daemon runs as pid 77");
-    }
-
-    #[test]
-    fn records_are_promised_only_in_the_first_network_namespace() {
-        let folder = tempfile::tempdir().unwrap();
-        let machine = Machine::new(folder.path());
-        let net = |process: &str, namespace: &str| {
-            let folder = folder.path().join("proc").join(process).join("ns");
-            fs::create_dir_all(&folder).unwrap();
-            std::os::unix::fs::symlink(namespace, folder.join("net")).unwrap();
-        };
-        net("self", "net:[4026531840]");
-        fs::write(folder.path().join("proc/self/uid_map"), "0 0 4294967295\n").unwrap();
-        // Only the right to read is this process's own.
-        let capable = rustix::thread::capabilities(None)
-            .is_ok_and(|sets| sets.effective.contains(CapabilitySet::AUDIT_READ));
-        let told = |state| if capable { state } else { State::Lacks };
-        let found = audit_reading(&machine);
-        assert_eq!(found.state, told(State::Unknown), "{found:?}");
-        assert!(found.remedy.is_some(), "{found:?}");
-        net("1", "net:[4026531840]");
-        assert_eq!(audit_reading(&machine).state, told(State::Has));
-        fs::remove_file(folder.path().join("proc/1/ns/net")).unwrap();
-        net("1", "net:[4026532999]");
-        assert_eq!(audit_reading(&machine).state, State::Lacks);
-    }
-
-    #[test]
-    fn what_is_wrong_with_audit_comes_with_its_remedy() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir_all(folder.path().join("proc/self")).unwrap();
-        fs::write(folder.path().join("proc/self/loginuid"), "0").unwrap();
-        let machine = Machine::new(folder.path());
-        let on = audit::Status { enabled: 1, backlog_limit: 8192, ..Default::default() };
-        let cases = [
-            (audit::Status { enabled: 0, ..on }, "off, no audit daemon", "auditctl -e 1"),
-            (audit::Status { enabled: 2, ..on }, "locked", ""),
-            (audit::Status { pid: 9, ..on }, "on, audit daemon is pid 9", ""),
-            (audit::Status { backlog_limit: 64, ..on }, "0 of 64 records wait", "auditctl -b"),
-            (audit::Status { backlog_limit: 0, ..on }, "any number", ""),
-            (audit::Status { lost: 7, ..on }, "7 lost", "--reset-lost"),
-            (audit::Status { rate_limit: 5, ..on }, "more than 5 a second", "auditctl -r 0"),
-        ];
-        for (status, seen, remedy) in cases {
-            let findings = [auditing(&machine, Ok(&status)), audit_queue(Ok(&status))];
-            assert!(findings.iter().any(|finding| finding.seen.contains(seen)), "{findings:?}");
-            let remedies = findings.iter().filter_map(|finding| finding.remedy.as_deref());
-            let remedies: Vec<&str> = remedies.collect();
-            assert_eq!(remedies.is_empty(), remedy.is_empty(), "{findings:?}");
-            assert!(remedies.iter().all(|said| said.contains(remedy)), "{findings:?}");
-        }
     }
 
     #[test]

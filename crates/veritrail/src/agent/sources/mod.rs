@@ -29,6 +29,7 @@ use super::explain::Explained;
 use super::gaps::Place;
 use super::heard::Heard;
 use super::inbox::Inbox;
+use super::quota::Owner;
 use super::status::{Counts, Source, SourceState};
 use super::watermark::Mark;
 use crate::clock;
@@ -114,6 +115,10 @@ pub(super) enum Input {
     Served(Vec<Served>),
     /// What lies at a place.
     Explained(Explained),
+    /// Events of class 2 were over their owner's quota.
+    OverQuota { owner: Option<Owner>, events: u64, span: [u64; 2] },
+    /// A sink of checkpoints began to fail, or works again: the body of a VT_SINK.
+    Sink(record::write::Body),
     /// A source has ended by itself.
     Ended { name: Name, why: String },
     /// The trail's writer was started, or is heard or not heard any more.
@@ -357,6 +362,8 @@ pub(super) struct Context {
     pub(super) counts: Vec<(Name, Counts)>,
     pub(super) poll: Poll,
     pub(super) trail: std::path::PathBuf,
+    /// Events of class 2 that one owner may bring each second.
+    pub(super) rest_per_second: Option<u32>,
     /// Where devices are served.
     pub(super) served: crate::served::Directory,
 }
@@ -371,6 +378,7 @@ impl Context {
             counts: counts.map(|(_, counts)| counts.clone()).unwrap_or_default(),
             poll: self.poll.clone(),
             trail: self.trail.clone(),
+            rest_per_second: self.rest_per_second,
         }
     }
 }
@@ -383,6 +391,7 @@ struct ForSource {
     counts: Counts,
     poll: Poll,
     trail: std::path::PathBuf,
+    rest_per_second: Option<u32>,
 }
 
 impl ForSource {

@@ -61,6 +61,7 @@ pub(crate) fn open_door_as(role: Role, dir: &Path, config: &Config) -> Result<Do
         now: clock::now,
         boot: clock::boot_id(),
         sinks: config.sinks(),
+        reserve: config.disk_reserve(),
         patience: trail::door::PATIENCE,
         role,
     };

@@ -1,13 +1,13 @@
 //! `veritrail trail verify`
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
 use trail::{Disk, KeyTrust, Report, Tampered, Verdict, VerifyOptions, verify};
 
-use super::{from_trail, print_json, read_key, read_text};
+use super::{from_trail, print_json, read_input, read_key, read_text};
 use crate::outcome::{Failure, Kind, Outcome};
 
 /// Say whether a trail is what was signed
@@ -23,6 +23,7 @@ use crate::outcome::{Failure, Kind, Outcome};
 #[command(after_help = "Examples:
   veritrail trail verify /var/log/veritrail --public-key web1.pub
   veritrail trail verify /srv/copy --public-key web1.pub --anchors /mnt/elsewhere/anchors
+  veritrail trail verify /var/log/veritrail --anchors /var/log/audit/audit.log
   veritrail trail verify /srv/copy --checkpoint last-weeks-checkpoint")]
 pub(crate) struct VerifyArgs {
     /// The trail's directory
@@ -30,7 +31,8 @@ pub(crate) struct VerifyArgs {
     /// The trail's public key: a file, or the key itself (NAME+HASH+BASE64)
     #[arg(long, value_name = "KEY")]
     public_key: Option<String>,
-    /// A file of signed checkpoints as a sink wrote it; the trail must contain them all
+    /// A file of signed checkpoints as a sink wrote it: notes, or a log of syslog or audit with lines of
+    /// op=veritrail-checkpoint; the trail must contain them all
     #[arg(long, value_name = "FILE")]
     anchors: Option<PathBuf>,
     /// A file with one older checkpoint that the trail must contain
@@ -63,20 +65,14 @@ enum Answer<'a> {
 }
 
 pub(crate) fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<Outcome, Failure> {
+    let (anchor_names, anchors) = match &args.anchors {
+        Some(path) => anchors(&args.dir, path)?,
+        None => Default::default(),
+    };
     let options = VerifyOptions {
         public_key: args.public_key.as_deref().map(read_key).transpose()?,
-        anchors: match &args.anchors {
-            Some(path) => {
-                let text = read_text(path)?;
-                let notes: Vec<_> = trail::checkpoint::split(&text).map(str::to_owned).collect();
-                if notes.is_empty() {
-                    let what = format!("{} holds no checkpoint", path.display());
-                    return Err(Failure::new(Kind::Unusable, what));
-                }
-                notes
-            }
-            None => Vec::new(),
-        },
+        anchors,
+        anchor_names,
         older: args.checkpoint.as_deref().map(read_text).transpose()?,
     };
     let verdict = verify(&Disk::new(&args.dir), &options);
@@ -97,6 +93,28 @@ pub(crate) fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<Outcome, Fai
             Err(Failure::new(Kind::Tampered, what))
         }
     }
+}
+
+/// The checkpoints in a file, by name. In a log, those of other trails are passed over: it may be that of
+/// many machines.
+fn anchors(dir: &Path, path: &Path) -> Result<(Vec<String>, Vec<String>), Failure> {
+    let text = read_input(path)?;
+    let mut anchors = trail::anchors::read(&text);
+    let none = |what: String| Err(Failure::new(Kind::Unusable, what));
+    if anchors.is_empty() {
+        return none(format!("{} holds no checkpoint", path.display()));
+    }
+    if memchr::memmem::find(&text, trail::anchors::MARK.as_bytes()).is_some()
+        && let Ok(id) = std::fs::read_to_string(dir.join(trail::layout::ID))
+    {
+        let ours = Some(id.trim_end().to_owned());
+        anchors.retain(|anchor| anchor.origin().is_none_or(|origin| Some(origin) == ours));
+        if anchors.is_empty() {
+            return none(format!("{} holds no checkpoint of {}", path.display(), id.trim_end()));
+        }
+    }
+    let name = |place: &str| format!("the checkpoint kept in {}, {place}", path.display());
+    Ok(anchors.into_iter().map(|anchor| (name(&anchor.place), anchor.note)).unzip())
 }
 
 fn print(report: &Report, out: &mut dyn Write) -> Result<(), Failure> {

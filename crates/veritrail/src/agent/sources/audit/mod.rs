@@ -5,6 +5,7 @@
 
 mod daemons;
 mod former;
+mod over;
 mod pairing;
 mod seat;
 
@@ -22,6 +23,7 @@ use record::{Assembler, Line, RecordType};
 use self::daemons::look;
 use self::former::Former;
 pub(crate) use self::former::Limits;
+use self::over::Over;
 use self::pairing::Pairing;
 pub(crate) use self::seat::Mode;
 use self::seat::{Act, Daemons, Seat, Why};
@@ -220,6 +222,7 @@ struct Listener<'a> {
     assembler: Assembler<Vec<u8>>,
     began: Instant,
     marks: Marks,
+    over: Over,
     /// When a record last came, in milliseconds since 1970.
     heard: u64,
     /// While the daemon's socket is read too.
@@ -253,6 +256,7 @@ impl<'a> Listener<'a> {
             assembler: Assembler::default(),
             began: Instant::now(),
             marks: Marks::default(),
+            over: Over::new(context.rest_per_second),
             heard: millis(),
             paired,
             turned: Instant::now(),
@@ -290,6 +294,9 @@ impl<'a> Listener<'a> {
         self.pass_on();
         self.unpair();
         self.report();
+        for over in self.over.rest() {
+            self.context.inbox.put(over);
+        }
         if let Some(serial) = self.marks.newest {
             let leaves = watermark::leaves(&self.context.trail);
             self.context.inbox.put(Input::Mark(Mark { serial, millis: millis(), leaves }));
@@ -501,13 +508,19 @@ impl<'a> Listener<'a> {
         }
     }
 
-    fn hand_in(&self, heard: Heard) {
+    fn hand_in(&mut self, heard: Heard) {
         self.context.counts.event();
+        if !self.over.admits(&heard, self.began.elapsed()) {
+            return;
+        }
         self.context.inbox.offer(heard.class, heard.bytes(), Input::Event(heard));
     }
 
     fn mark(&mut self) {
         let now = self.began.elapsed();
+        for over in self.over.due(now) {
+            self.context.inbox.put(over);
+        }
         let here = |serial| {
             let leaves = watermark::leaves(&self.context.trail);
             Mark { serial, millis: millis(), leaves }

@@ -1,0 +1,85 @@
+//! A trail's disk that is nearly full, full, and has room again; and what one source may bring.
+
+use std::fs;
+
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+use crate::auditing::Auditing;
+use crate::bench::{Bench, number, soon};
+
+/// What the gaps of a source say was lost of a class.
+fn lost(bench: &Bench, source: &str, key: &str) -> u64 {
+    bench.gaps(source).iter().map(|gap| number(gap, key)).sum()
+}
+
+#[test]
+fn a_full_disk_is_a_gap_and_the_agent_goes_on_when_there_is_room() {
+    let test = "a_full_disk_is_a_gap_and_the_agent_goes_on_when_there_is_room";
+    let Some(mut auditing) = Auditing::begin(test) else { return };
+    let bench = Bench::new();
+    let disk = bench.path("trail");
+    fs::create_dir(&disk).unwrap();
+    if mount("none", &disk, "tmpfs", MountFlags::empty(), Some(c"size=8m,mode=0750")).is_err() {
+        eprintln!("SKIPPED: {test}: no tmpfs can be mounted");
+        return;
+    }
+    bench.write("config", "[agent]\nsources = [\"audit\"]\n[quota]\ndisk_reserve = 2097152\n");
+    let agent = bench.start(&["--config", "config"]);
+    let mut sent = 0;
+    let mut send = |word: &str, count: usize| {
+        sent += count as u64;
+        auditing.send(word, count);
+    };
+    send("before", 100);
+    soon("the first", || bench.bodies("TRUSTED_APP").len() == 100);
+    // Nearly full: only the first class is taken.
+    fs::write(disk.join("filler"), vec![1; 6 << 20]).unwrap();
+    send("scarce", 300);
+    soon("a gap", || lost(&bench, "queue", "rest") == 300);
+    assert_eq!(lost(&bench, "queue", "integrity"), 0);
+    // Full: not a byte more.
+    let _ = fs::write(disk.join("more"), vec![1; 8 << 20]);
+    send("full", 300);
+    soon("the trail's end", || {
+        let status = bench.status();
+        status["trail_works"] == false
+            || status["inbox"]["lost_rest"].as_u64() > Some(0)
+            || status["sources"][0]["events"].as_u64() >= Some(700)
+    });
+    fs::remove_file(disk.join("filler")).unwrap();
+    fs::remove_file(disk.join("more")).unwrap();
+    soon("a trail that works", || {
+        send("after", 1);
+        bench.bodies("TRUSTED_APP").iter().any(|body| body.contains("'after "))
+    });
+    assert_eq!(agent.stop(), Some(0));
+    let stored = bench.bodies("TRUSTED_APP").len() as u64;
+    let bound = lost(&bench, "queue", "rest") + lost(&bench, "door", "events");
+    // At most: what was on its way when the door failed, our own records with it.
+    assert!((sent - stored..=sent - stored + 50).contains(&bound), "{sent} {stored} {bound}");
+    bench.trail_is_good();
+    let _ = unmount(&disk, UnmountFlags::DETACH);
+}
+
+#[test]
+fn what_is_over_a_quota_is_counted_by_whose_it_is() {
+    let test = "what_is_over_a_quota_is_counted_by_whose_it_is";
+    let Some(mut auditing) = Auditing::begin(test) else { return };
+    let bench = Bench::new();
+    bench.write("config", "[agent]\nsources = [\"audit\"]\n[quota]\nrest_per_second = 20\n");
+    let agent = bench.start(&["--config", "config"]);
+    auditing.send("flood", 3000);
+    soon("the last", || bench.source("audit", "events").as_u64() >= Some(3000));
+    assert_eq!(agent.stop(), Some(0));
+    let gaps = bench.gaps("quota");
+    assert!(!gaps.is_empty());
+    for gap in &gaps {
+        assert!(gap.starts_with("source=quota auid=") && gap.contains(" uid=0 rest="), "{gap}");
+        assert!(gap.contains(" count=exact from="), "{gap}");
+    }
+    let stored = bench.bodies("TRUSTED_APP").len() as u64;
+    assert_eq!(stored + lost(&bench, "quota", "rest"), 3000);
+    // A burst of ten seconds' worth, and what the time brought.
+    assert!((200..1500).contains(&stored), "{stored}");
+    bench.trail_is_good();
+}
