@@ -16,7 +16,7 @@ use host::sandbox::{Capabilities, Writer, confine_writer};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use trail::Door;
 use trail::door::{Role, Standing};
-use trail::sinks::Sink;
+use trail::sinks::{Sink, Syslog};
 
 use super::doorkeeper::Options;
 use super::doorkeeper::wire::{FromWriter, LONGEST, ToWriter, hear, tell};
@@ -64,7 +64,10 @@ fn confine(trail: &Path, sinks: &[Sink]) -> Result<(), Failure> {
     let foreign = mine.is_root() && owner.uid() != mine.as_raw();
     let writer = Writer {
         owner: foreign.then(|| (owner.uid(), owner.gid())),
-        starts_programs: sinks.iter().any(|sink| matches!(sink, Sink::Command { .. })),
+        // Nor has the list a socket to another host.
+        starts_programs: sinks
+            .iter()
+            .any(|sink| matches!(sink, Sink::Command { .. } | Sink::Syslog(Syslog::Udp(_)))),
         keep: Capabilities::empty(),
     };
     confine_writer(&writer).map_err(|error| {
