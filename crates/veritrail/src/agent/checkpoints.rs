@@ -26,6 +26,9 @@ const PERIOD: Duration = Duration::from_secs(10);
 /// How often it is looked whether the agent stops.
 const LOOK: Duration = Duration::from_millis(200);
 
+/// How long the last one is waited for when the agent stops.
+const LAST: Duration = Duration::from_secs(2);
+
 /// A note is a few hundred bytes.
 const LONGEST: u64 = 16 << 10;
 
@@ -45,8 +48,10 @@ impl Checkpoints {
         let run = move || {
             let mut looked: Option<Instant> = None;
             loop {
-                // Asked before the trail is: what was signed last is there then.
                 let stopping = theirs.load(Ordering::Acquire);
+                if stopping {
+                    sender.wait_for_another();
+                }
                 if stopping || looked.is_none_or(|looked| looked.elapsed() >= PERIOD) {
                     looked = Some(Instant::now());
                     if let Some(body) = sender.round(send) {
@@ -63,7 +68,7 @@ impl Checkpoints {
         Ok(Checkpoints { stop, thread })
     }
 
-    /// Sends the last one. The trail is closed.
+    /// Sends the last one, which covers what the agent has written.
     pub(super) fn stop(self) {
         self.stop.store(true, Ordering::Release);
         // It waits for the kernel's answer only, and has nothing to panic about.
@@ -108,6 +113,15 @@ impl Sender {
                 let body = Body::new().untrusted("sink", b"audit").word("state", "working");
                 (failures > 0).then(|| body.word("failures", failures))
             }
+        }
+    }
+
+    /// The agent's last words have just become durable, and the writer signs them within a second.
+    fn wait_for_another(&self) {
+        let until = Instant::now() + LAST;
+        let before = self.read();
+        while Instant::now() < until && self.read() == before {
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 
