@@ -187,10 +187,10 @@ impl Agent {
         let WriterState { pid, restarts, silent } = writer;
         if let Some([_, _, own]) = &mut self.own
             && pid > 0
+            && *own != pid
+            && std::mem::replace(own, pid) != 0
         {
-            if *own != pid && std::mem::replace(own, pid) != 0 {
-                self.load_rules();
-            }
+            self.load_rules();
         }
         self.board.lock().writer = status::Writer { pid, restarts, silent };
     }

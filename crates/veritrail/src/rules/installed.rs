@@ -46,6 +46,13 @@ impl State {
     }
 }
 
+/// The rules of the kernel.
+struct Listed {
+    /// With our mark, and as the kernel has them.
+    ours: Vec<(Rule, Vec<u8>)>,
+    others: Vec<Rule>,
+}
+
 /// The agent's rules.
 pub(crate) struct Installed {
     key: String,
@@ -108,7 +115,7 @@ impl Installed {
             }
         }
         let wanted = self.planned.iter().any(|planned| matches!(planned.way, Way::Kernel { .. }));
-        let (ours, others) = match self.listed() {
+        let Listed { ours, others } = match self.listed() {
             Ok(listed) => listed,
             Err(why) => {
                 let kernel = |planned: &&Planned| matches!(planned.way, Way::Kernel { .. });
@@ -124,7 +131,7 @@ impl Installed {
         let never = |pid: &u32| Rule::never_of(*pid, exe?).with_key(key).ok();
         let own: Vec<Rule> = own.iter().filter(|pid| **pid > 0).filter_map(never).collect();
         let desired = self.planned.iter().filter_map(|planned| match &planned.way {
-            Way::Kernel { marked, front, .. } => Some((marked, *front)),
+            Way::Kernel { marked, front, .. } => Some((&**marked, *front)),
             _ => None,
         });
         let desired = plan::listed(desired);
@@ -173,7 +180,7 @@ impl Installed {
     /// Takes all rules with our key out of the kernel.
     pub(crate) fn remove(&mut self) -> Vec<Change> {
         let ours = match self.listed() {
-            Ok((ours, _)) => ours,
+            Ok(listed) => listed.ours,
             Err(_) => return Vec::new(),
         };
         let mut changes = Vec::new();
@@ -208,7 +215,7 @@ impl Installed {
             }
             // What the kernel did not get stands before the rule of ours behind it.
             let position = ours.clone().position(
-                |planned| matches!(&planned.way, Way::Kernel { marked, .. } if *marked == rule),
+                |planned| matches!(&planned.way, Way::Kernel { marked, .. } if **marked == rule),
             );
             let Some(position) = position else {
                 rules.push(rule);
@@ -216,16 +223,16 @@ impl Installed {
             };
             for planned in ours.by_ref().take(position + 1) {
                 match &planned.way {
-                    Way::Engine(rule) => rules.push(rule.clone()),
-                    Way::Kernel { marked, whole, .. } if *marked == rule => {
-                        rules.push(whole.as_ref().unwrap_or(marked).clone());
+                    Way::Engine(rule) => rules.push(Rule::clone(rule)),
+                    Way::Kernel { marked, whole, .. } if **marked == rule => {
+                        rules.push(Rule::clone(whole.as_ref().unwrap_or(marked)));
                     }
                     _ => {}
                 }
             }
         }
         rules.extend(ours.filter_map(|planned| match &planned.way {
-            Way::Engine(rule) => Some(rule.clone()),
+            Way::Engine(rule) => Some(Rule::clone(rule)),
             _ => None,
         }));
         Some(rules)
@@ -274,8 +281,8 @@ impl Installed {
         planned
     }
 
-    /// Ours, as the kernel has them, and the others.
-    fn listed(&mut self) -> Result<(Vec<(Rule, Vec<u8>)>, Vec<Rule>), String> {
+    /// What the kernel has.
+    fn listed(&mut self) -> Result<Listed, String> {
         let wires = self.with(Control::rules).map_err(|refusal| refusal.to_string())?;
         let (mut ours, mut others) = (Vec::new(), Vec::new());
         for wire in wires {
@@ -287,11 +294,11 @@ impl Installed {
                 others.push(rule);
             }
         }
-        Ok((ours, others))
+        Ok(Listed { ours, others })
     }
 
     fn count(&mut self) {
-        self.in_kernel = self.listed().map_or(0, |(ours, _)| ours.len());
+        self.in_kernel = self.listed().map_or(0, |listed| listed.ours.len());
     }
 
     fn add(&mut self, rule: &Rule, front: bool) -> Result<State, String> {

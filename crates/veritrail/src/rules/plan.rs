@@ -24,14 +24,14 @@ pub(crate) enum Way {
     /// The kernel gets a rule for it.
     Kernel {
         /// With our mark.
-        marked: Rule,
+        marked: Box<Rule>,
         /// As it is written: what the engine evaluates, where the kernel's is broader.
-        whole: Option<Rule>,
+        whole: Option<Box<Rule>>,
         /// In front of the others.
         front: bool,
     },
     /// The engine evaluates it alone.
-    Engine(Rule),
+    Engine(Box<Rule>),
     /// Nothing, for this reason.
     Refused(String),
 }
@@ -72,11 +72,11 @@ fn way(rule: &Rule, front: bool, key: &str) -> Way {
                     .into(),
             );
         }
-        InKernel::Broader(broader) => (*broader, Some(rule.clone())),
-        InKernel::Nothing => return Way::Engine(rule.clone()),
+        InKernel::Broader(broader) => (*broader, Some(Box::new(rule.clone()))),
+        InKernel::Nothing => return Way::Engine(Box::new(rule.clone())),
     };
     match marked(&known, key) {
-        Ok(marked) => Way::Kernel { marked, whole, front },
+        Ok(marked) => Way::Kernel { marked: Box::new(marked), whole, front },
         Err(why) => Way::Refused(why),
     }
 }
