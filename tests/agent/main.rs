@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod auditd;
 #[path = "../../crates/host/tests/audit/auditing.rs"]
 mod auditing;
 mod bench;

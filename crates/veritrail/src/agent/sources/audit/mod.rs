@@ -290,9 +290,9 @@ impl<'a> Listener<'a> {
                 self.wait(if stopping { LOOK / 10 } else { LOOK })?;
             }
         }
+        self.unpair();
         self.assembler.handle_end();
         self.pass_on();
-        self.unpair();
         self.report();
         for over in self.over.rest() {
             self.context.inbox.put(over);
