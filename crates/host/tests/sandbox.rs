@@ -39,7 +39,10 @@ type Test = (&'static str, fn());
 const TESTS: &[Test] = &[
     ("a_confined_process_has_its_descriptors_and_nothing_else", confined),
     ("a_confined_volume_serves_its_device", a_confined_volume_serves_its_device),
-    ("a_writer_has_files_and_unix_sockets_and_nothing_else", a_writer),
+    (
+        "a_writer_has_files_and_unix_sockets_and_nothing_else",
+        a_writer_has_files_and_unix_sockets_and_nothing_else,
+    ),
     ("an_agent_executes_and_mounts_nothing_but_as_an_heir", an_agent),
     ("capabilities_are_kept_by_name", capabilities_are_kept_by_name),
     ("a_volume_ends_with_its_keeper", a_volume_ends_with_its_keeper),
@@ -217,7 +220,7 @@ fn lives(role: &str) {
     assert!(child.wait().unwrap().success());
 }
 
-fn a_writer() {
+fn a_writer_has_files_and_unix_sockets_and_nothing_else() {
     lives("writer");
 }
 
