@@ -71,3 +71,42 @@ fn a_frequency_and_back_are_two_records_of_the_kernel_and_two_of_ours() {
     assert_eq!(agent.stop(), Some(0));
     bench.trail_is_good();
 }
+
+#[test]
+fn without_a_rule_a_frequency_and_back_are_two_records_of_ours() {
+    let name = "without_a_rule_a_frequency_and_back_are_two_records_of_ours";
+    let Some(_auditing) = Auditing::begin(name) else { return };
+    let freq = timex().unwrap().freq;
+    let _kept = Kept(freq);
+    if !steer(freq) {
+        eprintln!("SKIPPED {name}: the clock cannot be steered here");
+        return;
+    }
+    let bench = Bench::new();
+    let agent = bench.start(&[]);
+    let seen = agent.said.iter().find(|line| line.starts_with("bpf: listening: "));
+    if !seen.is_some_and(|line| line.contains("clock")) {
+        eprintln!("SKIPPED {name}: no program of ours sees the call: {:?}", agent.said);
+        return;
+    }
+    assert!(steer(freq + 1) && steer(freq));
+    soon("the second change", || bench.bodies("VT_CLOCK").len() >= 2);
+    std::thread::sleep(Duration::from_secs(4));
+    let [there, back] = [freq, freq + 1].map(|units| units * 65_536_000);
+    assert_eq!(
+        bench.bodies("TIME_ADJNTPVAL"),
+        [format!("op=freq old={there} new={back}"), format!("op=freq old={back} new={there}")]
+    );
+    let clock = bench.bodies("VT_CLOCK");
+    assert_eq!(clock.len(), 2, "{clock:?}");
+    for body in &clock {
+        assert!(body.contains(" by=task ppid="), "{body}");
+        assert!(body.contains("comm=\"python3"), "{body}");
+    }
+    let shown = bench.veritrail(&["timeline", "--trail", "trail", "--json"]);
+    assert_eq!((shown.status, shown.out.lines().count()), (Some(0), 1), "{shown:?}");
+    assert!(shown.out.contains("\"count\":2"), "{shown:?}");
+    let all = bench.veritrail(&["timeline", "--trail", "trail", "--all"]);
+    assert_eq!(all.out.lines().count(), 2, "{all:?}");
+    assert_eq!(agent.stop(), Some(0));
+}

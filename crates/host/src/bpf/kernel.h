@@ -24,8 +24,12 @@ enum { false = 0, true = 1 };
 enum {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_RINGBUF = 27,
 	BPF_MAP_TYPE_TASK_STORAGE = 29,
+};
+enum {
+	BPF_ANY = 0,
 };
 enum {
 	BPF_F_NO_PREALLOC = 1U << 0,
@@ -37,6 +41,11 @@ enum {
 };
 enum {
 	BPF_RB_AVAIL_DATA = 0,
+};
+
+/* Of the helpers that not every kernel has. */
+enum bpf_func_id___vt {
+	BPF_FUNC_ktime_get_tai_ns___vt = 208,
 };
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -84,8 +93,16 @@ typedef struct {
 	unsigned int val;
 } kuid_t;
 
+/* Group ids have the same form. */
 struct cred {
 	kuid_t uid;
+	kuid_t gid;
+	kuid_t suid;
+	kuid_t sgid;
+	kuid_t euid;
+	kuid_t egid;
+	kuid_t fsuid;
+	kuid_t fsgid;
 	struct user_namespace *user_ns;
 };
 
@@ -93,11 +110,27 @@ typedef struct {
 	int counter;
 } atomic_t;
 
+struct tty_struct {
+	char name[64];
+};
+
 struct signal_struct {
 	atomic_t live;
+	struct tty_struct *tty;
+};
+
+/* x86 */
+struct thread_info {
+	__u32 status;
+};
+
+struct pt_regs___vt {
+	unsigned long orig_ax;
 };
 
 struct task_struct {
+	struct thread_info thread_info;
+	unsigned int flags;
 	int pid;
 	int tgid;
 	int exit_code;
@@ -111,6 +144,21 @@ struct task_struct {
 	kuid_t loginuid;
 	unsigned int sessionid;
 	char comm[16];
+};
+
+struct timespec64 {
+	__s64 tv_sec;
+	long tv_nsec;
+};
+
+/* linux/audit.h: old and new, of what TIME_ADJNTPVAL tells in its order. */
+struct audit_ntp_val {
+	long long oldval;
+	long long newval;
+};
+
+struct audit_ntp_data {
+	struct audit_ntp_val vals[6];
 };
 
 struct linux_binprm {

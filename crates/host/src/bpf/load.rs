@@ -1,13 +1,16 @@
 //! Programs into the kernel: all at once, and where that is refused each on its own.
 
 use std::io;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
+use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
+use libbpf_rs::btf::Btf;
+use libbpf_rs::btf::types::Func;
 use libbpf_rs::{Link, MapCore, Object, ObjectBuilder, OpenObject, PrintLevel, set_print};
 
 use super::program::Program;
 use super::shared::Shared;
+use super::tracepoint::Tracepoints;
 
 /// The object that the build script made.
 #[repr(align(8))]
@@ -105,7 +108,13 @@ impl Programs {
                 Err(error) => no_statistics = Some(error.to_string()),
             }
         }
-        let mut able = asked;
+        // The system calls are watched only where the functions behind them cannot be: that costs
+        // every call of every process.
+        let (mut instead, mut able): (Vec<_>, Vec<_>) =
+            asked.into_iter().partition(|program| *program == Program::ClockCalls);
+        if !able.contains(&Program::Clock) {
+            able.append(&mut instead);
+        }
         let mut loaded = load_some(&able, wanted);
         // One refused program spoils the object: it is tried without, as often as there are some.
         while let Err((why, Some(refused))) = &loaded
@@ -113,6 +122,14 @@ impl Programs {
         {
             able.retain(|program| program != refused);
             set(*refused, State::Missing(why.clone()));
+            if *refused == Program::Clock {
+                // It has nothing to add its values to.
+                if able.contains(&Program::ClockValues) {
+                    set(Program::ClockValues, State::Missing(why.clone()));
+                }
+                able.retain(|program| *program != Program::ClockValues);
+                able.append(&mut instead);
+            }
             loaded = load_some(&able, wanted);
         }
         match loaded {
@@ -178,7 +195,22 @@ fn descriptors(object: &Object, programs: &[Program]) -> io::Result<Shared> {
 }
 
 fn is_of(program: Program, name: &std::ffi::OsStr) -> bool {
-    program.functions().iter().any(|function| name == *function)
+    let is_there = |function: &str| match function {
+        "veritrail_clock_values" => !has_clocks_of_its_own(),
+        "veritrail_clock_values_of" => has_clocks_of_its_own(),
+        _ => true,
+    };
+    program.functions().iter().any(|function| name == *function && is_there(function))
+}
+
+/// Whether this kernel has further clocks that are steered (since 6.15): then the function that does
+/// it has another name and is told which clock.
+fn has_clocks_of_its_own() -> bool {
+    static HAS: OnceLock<bool> = OnceLock::new();
+    *HAS.get_or_init(|| {
+        let types = Btf::from_vmlinux();
+        types.is_ok_and(|types| types.type_by_name::<Func<'_>>("ntp_adjtimex").is_some())
+    })
 }
 
 /// An object with these programs only; or why not, and which of them the kernel refused.
@@ -208,9 +240,45 @@ fn load_some(programs: &[Program], wanted: &Wanted) -> Result<Object, (String, O
 
 fn attach(object: &Object, program: Program) -> Result<Vec<Link>, String> {
     Said::clear();
+    if program == Program::ClockCalls {
+        return attach_to_calls(object);
+    }
     let functions = object.progs_mut().filter(|one| is_of(program, one.name()));
     let links = functions.map(|function| function.attach());
     links.collect::<Result<Vec<_>, _>>().map_err(|error| Said::because(&error))
+}
+
+/// The calls of [`Program::ClockCalls`], by the number of arguments that they have.
+const CLOCK_CALLS: [(&str, &[&str]); 3] = [
+    ("veritrail_clock_call_1", &["sys_enter_adjtimex"]),
+    (
+        "veritrail_clock_call_2",
+        &["sys_enter_clock_adjtime", "sys_enter_clock_settime", "sys_enter_settimeofday"],
+    ),
+    (
+        "veritrail_clock_called",
+        &[
+            "sys_exit_adjtimex",
+            "sys_exit_clock_adjtime",
+            "sys_exit_clock_settime",
+            "sys_exit_settimeofday",
+        ],
+    ),
+];
+
+fn attach_to_calls(object: &Object) -> Result<Vec<Link>, String> {
+    let tracepoints = Tracepoints::open().map_err(|error| format!("no tracefs: {error}"))?;
+    let mut links = Vec::new();
+    for function in object.progs_mut() {
+        let calls = CLOCK_CALLS.iter().find(|(name, _)| function.name() == *name);
+        for call in calls.iter().flat_map(|(_, calls)| calls.iter()) {
+            let event = tracepoints.event(call).map_err(|error| format!("{call}: {error}"))?;
+            // The link takes the descriptor over.
+            let link = function.attach_perf_event(event.into_raw_fd());
+            links.push(link.map_err(|error| format!("{call}: {}", Said::because(&error)))?);
+        }
+    }
+    Ok(links)
 }
 
 /// Has the kernel count runs for as long as the descriptor is open.

@@ -11,13 +11,16 @@
 //! The sources under `src/bpf` that end in `.c` and `.h` are GPL-2.0-only OR BSD-2-Clause, since
 //! they run in the kernel.
 
+mod clock;
 mod counters;
 mod load;
 mod program;
 mod ring;
 mod shared;
+mod tracepoint;
 mod wire;
 
+pub use clock::{Asked, ClockCall, Ids, Moment};
 pub use counters::{Counters, Failures};
 pub use load::{Programs, Report, State, Wanted};
 pub use program::{Program, Statistics};

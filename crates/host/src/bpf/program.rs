@@ -16,12 +16,25 @@ pub enum Program {
     Exit,
     /// Tasks that enter other namespaces (setns(2), unshare(2)).
     Namespaces,
+    /// Calls that change the clock.
+    Clock,
+    /// What these change, in the kernel's own values.
+    ClockValues,
+    /// Where [`Program::Clock`] cannot be had: the same by the tracepoints of system calls.
+    ClockCalls,
 }
 
 impl Program {
     /// All of them.
-    pub const ALL: [Program; 4] =
-        [Program::Fork, Program::Exec, Program::Exit, Program::Namespaces];
+    pub const ALL: [Program; 7] = [
+        Program::Fork,
+        Program::Exec,
+        Program::Exit,
+        Program::Namespaces,
+        Program::Clock,
+        Program::ClockValues,
+        Program::ClockCalls,
+    ];
 
     /// The number that `events.h` gives it.
     #[must_use]
@@ -31,6 +44,9 @@ impl Program {
             Program::Exec => 2,
             Program::Exit => 3,
             Program::Namespaces => 4,
+            Program::Clock => 5,
+            Program::ClockValues => 6,
+            Program::ClockCalls => 7,
         }
     }
 
@@ -48,6 +64,9 @@ impl Program {
             Program::Exec => "exec",
             Program::Exit => "exit",
             Program::Namespaces => "namespaces",
+            Program::Clock => "clock",
+            Program::ClockValues => "clock-values",
+            Program::ClockCalls => "clock-calls",
         }
     }
 
@@ -58,6 +77,17 @@ impl Program {
             Program::Exec => &["veritrail_exec"],
             Program::Exit => &["veritrail_exit"],
             Program::Namespaces => &["veritrail_setns", "veritrail_unshare"],
+            Program::Clock => &[
+                "veritrail_clock_set",
+                "veritrail_clock_was_set",
+                "veritrail_clock_adjust",
+                "veritrail_clock_was_adjusted",
+            ],
+            // Which of them is loaded says the kernel.
+            Program::ClockValues => &["veritrail_clock_values", "veritrail_clock_values_of"],
+            Program::ClockCalls => {
+                &["veritrail_clock_call_1", "veritrail_clock_call_2", "veritrail_clock_called"]
+            }
         }
     }
 
@@ -70,6 +100,15 @@ impl Program {
             Program::Exit => "that a process has ended is seen late",
             Program::Namespaces => {
                 "a process in other namespaces is seen there when it runs another program, or ends"
+            }
+            Program::Clock => {
+                "calls of 32 bits and the kernel's own that change the clock are seen by what they did"
+            }
+            Program::ClockValues => {
+                "the values that steer the clock before a change are those of the last reading"
+            }
+            Program::ClockCalls => {
+                "who changes the clock is known where an audit rule matches the call"
             }
         }
     }

@@ -4,10 +4,12 @@
  */
 #include "kernel.h"
 
+#include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
 #include "events.h"
+#include "clock.h"
 #include "namespaces.h"
 #include "tasks.h"
 

@@ -6,6 +6,8 @@
 use thiserror::Error;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
+use super::clock::{ClockCall, Raw};
+
 /// `struct head` with `struct task`.
 #[derive(Clone, Copy, FromBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -93,6 +95,8 @@ pub enum Event {
         /// By which call.
         how: Entered,
     },
+    /// The clock was changed by a call.
+    Clock(Box<ClockCall>),
 }
 
 /// A call that changes namespaces.
@@ -113,6 +117,7 @@ impl Event {
             | Event::Exec { task, .. }
             | Event::Exit { task, .. }
             | Event::Namespaces { task, .. } => task,
+            Event::Clock(call) => &call.task,
         }
     }
 }
@@ -151,6 +156,10 @@ impl Event {
                     _ => return Err(Malformed::Unknown(4)),
                 };
                 Ok(Event::Namespaces { task: head.task(), how })
+            }
+            5 => {
+                let (raw, _) = Raw::read_from_prefix(rest).map_err(|_| short)?;
+                Ok(Event::Clock(Box::new(raw.call(head.detail, head.task()))))
             }
             kind => Err(Malformed::Unknown(kind)),
         }

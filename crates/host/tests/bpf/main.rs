@@ -1,12 +1,20 @@
 //! The BPF programs in the kernel that runs these tests. Needs root; what cannot run says so.
 
 #![allow(clippy::unwrap_used)] // Also in the functions that the tests share.
+#![allow(unsafe_code, reason = "adjtimex(2)")]
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use host::bpf::{Event, Opened, Program, Programs, Report, Wanted};
+use host::bpf::{Asked, Event, Opened, Program, Programs, Report, Wanted};
 use host::channel::{Channel, Received};
+
+/// The programs that every host takes.
+const PROCESSES: [Program; 3] = [Program::Fork, Program::Exec, Program::Exit];
+
+fn processes() -> Wanted {
+    Wanted { programs: PROCESSES.to_vec(), ..Wanted::default() }
+}
 
 /// The programs, and what reads them; none where they cannot be had, which is said.
 fn load(wanted: &Wanted) -> Option<(Programs, Report, Opened)> {
@@ -18,7 +26,7 @@ fn load(wanted: &Wanted) -> Option<(Programs, Report, Opened)> {
     for (program, why) in report.missing() {
         eprintln!("{} is missing: {why}", program.word());
     }
-    if report.missing().any(|(program, _)| program != Program::Namespaces) {
+    if report.missing().any(|(program, _)| PROCESSES.contains(&program)) {
         eprintln!("skipped: this kernel, or this container, refuses programs");
         return None;
     }
@@ -94,7 +102,7 @@ fn every_process_is_told_once() {
 
 #[test]
 fn what_finds_no_room_is_counted_exactly() {
-    let wanted = Wanted { ring_bytes: 4096, statistics: true, ..Wanted::default() };
+    let wanted = Wanted { ring_bytes: 4096, statistics: true, ..processes() };
     let Some((programs, report, mut opened)) = load(&wanted) else { return };
     assert_eq!(report.no_statistics, None);
     shell(300);
@@ -144,7 +152,7 @@ fn other_namespaces_are_told_where_the_kernel_lets_us() {
 
 #[test]
 fn another_end_reads_what_this_one_loaded() {
-    let Some((programs, _, opened)) = load(&Wanted::default()) else { return };
+    let Some((programs, _, opened)) = load(&processes()) else { return };
     drop(opened);
     let (here, there) = Channel::pair().unwrap();
     let shared = programs.share().unwrap().unwrap();
@@ -169,7 +177,7 @@ fn another_end_reads_what_this_one_loaded() {
 /// what the program itself costs.
 #[test]
 fn the_cost_of_a_fork_is_under_a_microsecond() {
-    let wanted = Wanted { statistics: true, ..Wanted::default() };
+    let wanted = Wanted { statistics: true, ..processes() };
     let Some((_programs, _, mut opened)) = load(&wanted) else { return };
     let programs = [Program::Fork, Program::Exec, Program::Exit];
     let mut batches: [Vec<u64>; 3] = Default::default();
@@ -198,4 +206,77 @@ fn descriptors_of_something_else_are_refused() {
     assert!(host::bpf::Shared::from_message(&[9], vec![file(), file(), file()]).is_err());
     let shared = host::bpf::Shared::from_message(&[], vec![file(), file()]).unwrap();
     assert!(shared.open().is_err());
+}
+
+/// Has adjtimex(2) set the frequency: a call of its own, not the C library's way to another.
+fn steer(call: libc::c_long, freq: i64) -> bool {
+    // SAFETY: a struct of numbers, for which all zeros is a value.
+    let mut timex: libc::timex = unsafe { std::mem::zeroed() };
+    timex.modes = libc::ADJ_FREQUENCY;
+    timex.freq = freq;
+    if call == libc::SYS_clock_adjtime {
+        // SAFETY: the struct lives as long as the call.
+        return unsafe { libc::syscall(call, libc::CLOCK_REALTIME, &raw mut timex) >= 0 };
+    }
+    // SAFETY: as above.
+    unsafe { libc::syscall(call, &raw mut timex) >= 0 }
+}
+
+/// The least change there is, and back: this machine's clock is nothing to play with.
+#[test]
+fn a_call_that_steers_the_clock_is_told_with_what_it_was_given() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: BPF programs are loaded by root");
+        return;
+    }
+    let programs = vec![Program::Clock, Program::ClockValues, Program::ClockCalls];
+    let (programs, report) = Programs::load(&Wanted { programs, ..Wanted::default() });
+    let attached: Vec<_> = report.attached().collect();
+    for (program, why) in report.missing() {
+        eprintln!("{} is missing: {why}", program.word());
+    }
+    let Some(shared) = programs.share().unwrap() else {
+        eprintln!(
+            "skipped: neither the functions nor the system calls of the clock can be watched"
+        );
+        return;
+    };
+    assert!(attached.contains(&Program::Clock) != attached.contains(&Program::ClockCalls));
+    let mut opened = shared.open().unwrap();
+    let freq = host::clock::timex().unwrap().freq;
+    if !steer(libc::SYS_adjtimex, freq) {
+        eprintln!("skipped: the clock cannot be steered here");
+        return;
+    }
+    drain(&mut opened);
+    let before = host::clock::distance();
+    assert!(steer(libc::SYS_adjtimex, freq + 1) && steer(libc::SYS_clock_adjtime, freq));
+    // What only reads is not told.
+    host::clock::timex().unwrap();
+    let events = drain(&mut opened);
+    let ours: Vec<_> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Clock(call) if call.task.tgid == std::process::id() => Some(call),
+            _ => None,
+        })
+        .collect();
+    let [there, back] = &ours[..] else { panic!("{events:?}") };
+    assert_eq!((there.number, back.number), (Some(159), Some(305)));
+    for (call, wanted) in [(there, freq + 1), (back, freq)] {
+        let Asked::Adjust { modes, given, left, values } = &call.asked else { panic!("{call:?}") };
+        assert_eq!((*modes, given.freq, left.freq), (2, wanted, wanted));
+        assert_eq!(left.tick, host::clock::timex().unwrap().tick);
+        if attached.contains(&Program::ClockValues) {
+            assert_eq!(values.unwrap()[1].1, wanted * 65_536_000);
+        }
+        assert!(!call.kernel && !call.compat && call.ids.thread.len() <= 15, "{call:?}");
+        assert!(call.entry.boottime_ns >= before.boottime_ns);
+        assert!(call.exit.boottime_ns >= call.entry.boottime_ns);
+        let [entry, exit] = [call.entry, call.exit].map(|moment| moment.tai_offset_ns);
+        let moved = entry.zip(exit).map(|(entry, exit)| (exit - entry).unsigned_abs());
+        let apart = u128::from(call.entry.apart_ns + call.exit.apart_ns + 50);
+        assert!(moved.is_none_or(|moved| moved <= apart), "{call:?}");
+    }
+    assert_eq!(opened.counters.lost(), 0);
 }

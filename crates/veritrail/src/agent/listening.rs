@@ -329,7 +329,11 @@ impl Agent {
             Input::Kmsg(raw) => self.devices.handle_kmsg(now(), &raw),
             Input::Inventory(devices) => self.devices.handle_inventory(now(), devices),
             Input::Clock(reading) => self.timekeeping.handle_reading(now(), reading),
-            Input::Bpf(batch) => self.processes.handle(*batch),
+            Input::Bpf(mut batch) => {
+                let calls = batch.take_clock_calls();
+                self.processes.handle(*batch);
+                self.timekeeping.handle_calls(now(), calls, &self.processes);
+            }
             Input::Served(served) => self.served = served,
             Input::Explained(explained) => {
                 self.devices.handle_explained(now(), explained, &mut self.journal);

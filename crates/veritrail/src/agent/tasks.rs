@@ -59,6 +59,12 @@ impl Processes {
         self.tasks.who(pid, at_ns)
     }
 
+    /// The program's file that this very process asked for last, where that is a whole path.
+    pub(super) fn program(&self, pid: u32, start_ns: u64) -> Option<Vec<u8>> {
+        let (_, image) = self.tasks.process(ProcessId { pid, start_ns })?;
+        image.program.as_deref().filter(|path| path.starts_with(b"/")).map(<[u8]>::to_vec)
+    }
+
     /// What is shown of the programs.
     pub(super) fn programs(&self) -> &[status::Program] {
         &self.programs

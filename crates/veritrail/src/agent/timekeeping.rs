@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
-use engine::clock::{Clock, Output, Reading};
+use engine::clock::{Call, Clock, Exact, Moment, Output, Reading, Timex, What};
+use host::bpf::{Asked, ClockCall, Program};
 use record::Line;
+use record::tables::syscall::Machine;
+use record::task::Task;
 use trail::Field;
 
 use super::heard::Heard;
 use super::journal::{Journal, OwnRecord};
 use super::sources;
+use super::status::ProgramState;
+use super::tasks::Processes;
 
 /// What is known of the clock.
 #[derive(Debug)]
@@ -34,6 +39,24 @@ impl Timekeeping {
         let lines: Vec<Line<'_>> =
             heard.lines.iter().filter_map(|line| Line::parse(line).ok()).collect();
         self.engine.handle_event(now, id, &lines);
+    }
+
+    /// What programs in the kernel have told, after the processes have heard of it too.
+    pub(super) fn handle_calls(
+        &mut self,
+        now: Duration,
+        calls: Vec<ClockCall>,
+        processes: &Processes,
+    ) {
+        let seen = processes.programs().iter().any(|program| {
+            let is_door = [Program::Clock, Program::ClockCalls].map(Program::word);
+            program.state == ProgramState::Attached && is_door.contains(&program.name.as_str())
+        });
+        self.engine.handle_door(seen);
+        for call in calls {
+            let exe = processes.program(call.task.tgid, call.task.start_boottime);
+            self.engine.handle_call(now, read_call(&call, exe));
+        }
     }
 
     pub(super) fn handle_reading(&mut self, now: Duration, reading: Reading) {
@@ -74,6 +97,79 @@ impl Timekeeping {
         }
         wants_reading
     }
+}
+
+/// The call as the engine has it.
+fn read_call(call: &ClockCall, exe: Option<Vec<u8>>) -> Call {
+    let moment = |moment: host::bpf::Moment| Moment {
+        boottime_ns: moment.boottime_ns,
+        tai_offset_ns: moment.tai_offset_ns,
+        apart_ns: moment.apart_ns,
+    };
+    let what = match &call.asked {
+        Asked::Time(seconds, nanoseconds) => {
+            What::Set { time: i128::from(*seconds) * 1_000_000_000 + i128::from(*nanoseconds) }
+        }
+        Asked::Adjust { modes, given, left, values } => What::Adjust {
+            asked: timex(*modes, given),
+            after: timex(*modes, left),
+            exact: values.map(Exact),
+        },
+    };
+    let name = call.number.filter(|_| !call.kernel).and_then(|number| {
+        let native = Machine::from_name(std::env::consts::ARCH.as_bytes())?;
+        let machine = if call.compat { Machine::I386 } else { native };
+        machine.syscall(number)
+    });
+    Call {
+        name,
+        what,
+        entry: moment(call.entry),
+        exit: moment(call.exit),
+        task: (!call.kernel).then(|| task(call, exe)),
+    }
+}
+
+fn timex(modes: u32, timex: &host::clock::Timex) -> Timex {
+    Timex {
+        modes,
+        offset: timex.offset,
+        freq: timex.freq,
+        status: timex.status,
+        constant: timex.constant,
+        tick: timex.tick,
+        tai: timex.tai,
+        seconds: timex.seconds,
+        fraction: timex.fraction,
+    }
+}
+
+fn task(call: &ClockCall, exe: Option<Vec<u8>>) -> Task {
+    let (task, ids) = (&call.task, &call.ids);
+    Task {
+        ppid: task.parent,
+        pid: task.tgid,
+        auid: task.loginuid,
+        uid: task.uid,
+        gid: ids.gid,
+        euid: ids.euid,
+        suid: ids.suid,
+        fsuid: ids.fsuid,
+        egid: ids.egid,
+        sgid: ids.sgid,
+        fsgid: ids.fsgid,
+        tty: (!ids.tty.is_empty()).then(|| String::from_utf8_lossy(&ids.tty).into_owned()),
+        ses: task.session,
+        comm: ids.thread.clone(),
+        exe: program_of(call).or(exe),
+    }
+}
+
+/// The program's file as `/proc` has it, as long as it is the same process.
+fn program_of(call: &ClockCall) -> Option<Vec<u8>> {
+    let facts = host::process::facts(call.task.tgid).ok()?;
+    // Ticks of 10 ms (USER_HZ) since boot, rounded down.
+    (facts.start_time == call.task.start_boottime / 10_000_000).then_some(facts.task.exe)?
 }
 
 fn tail<'a>(source: &'a str, confidence: &'a str) -> [Field<'a>; 2] {

@@ -8,7 +8,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use engine::tasks::Sighting;
-use host::bpf::{Event, Opened, Program, Programs, Report, Shared, Statistics, Wanted};
+use host::bpf::{ClockCall, Event, Opened, Program, Programs, Report, Shared, Statistics, Wanted};
 use serde::{Deserialize, Serialize};
 use trail::Class;
 
@@ -108,6 +108,23 @@ pub(in crate::agent) struct Batch {
     pub(in crate::agent) programs: Option<Vec<Shown>>,
 }
 
+impl Batch {
+    /// Takes out what is about the clock.
+    pub(in crate::agent) fn take_clock_calls(&mut self) -> Vec<ClockCall> {
+        if !self.events.iter().any(|event| matches!(event, Event::Clock(_))) {
+            return Vec::new();
+        }
+        let mut calls = Vec::new();
+        for event in std::mem::take(&mut self.events) {
+            match event {
+                Event::Clock(call) => calls.push(*call),
+                event => self.events.push(event),
+            }
+        }
+        calls
+    }
+}
+
 /// What is counted of a program, before this.
 #[derive(Clone, Copy, Default)]
 struct Before {
@@ -156,8 +173,11 @@ pub(super) fn listen(mut listener: Listener, context: &ForSource) {
         }
         let events = u64::try_from(batch.events.len()).unwrap_or(u64::MAX);
         let bytes = (batch.events.len() + batch.listed.len()).saturating_mul(EACH);
+        // Time goes before processes.
+        let is_clock = |event: &Event| matches!(event, Event::Clock(_));
+        let class = if batch.events.iter().any(is_clock) { Class::Integrity } else { Class::Rest };
         let whole = std::mem::take(&mut batch);
-        if context.inbox.try_offer(Class::Rest, bytes, Input::Bpf(Box::new(whole))) {
+        if context.inbox.try_offer(class, bytes, Input::Bpf(Box::new(whole))) {
             context.counts.event_many(events);
         } else {
             // It is told with the next one.
