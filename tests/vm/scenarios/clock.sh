@@ -36,11 +36,11 @@ changes() {
     adj 0x4000 0 0 0 0 10000
     adj 0xc
     refuse "a tick that no clock has" adj 0x4000 0 0 0 0 1
-    refuse "no clock to set" perl -e 'exit(syscall(227, 1, pack("qq", 5, 0)) < 0)'
+    refuse "no clock to set" perl -e 'my $time = pack("qq", time(), 0); exit(syscall(227, 1, $time) < 0)'
 }
 
-# told_by SOURCE: the records of the clock that came from there, without what depends on the moment: the
-# remainder of a second, what is left of an offset, and the frequency that the PLL makes of it. Sorted, as
+# told_by SOURCE: the records of the clock that came from there, without what depends on the moment: how
+# long since the second, what is left of an offset, and the frequency that the PLL makes of it. Sorted, as
 # `search` goes by stamps, which these calls change.
 told_by() {
     veritrail search --trail trail --raw | awk -v source="VT_SRC=$1" '
@@ -52,7 +52,7 @@ told_by() {
         }
         END { for (i = 1; i <= n; i++) if (order[i] in from) printf "%s", text[order[i]] }' |
         sed -E 's/ msg=audit\([0-9.:]+\)://; s/(op=offset).*/\1/
-            s/(TIME_INJOFFSET sec=-?[0-9]{3,} ).*/\1/; s/(op=freq old=).*( new=0)$/\1ANY\2/' |
+            s/(TIME_INJOFFSET sec=-?)[0-9]{3}( |[0-9] ).*/\1N/; s/(op=freq old=).*( new=0)$/\1ANY\2/' |
         { grep -v 'op=freq old=4294967296000 ' || true; } | sort
 }
 
