@@ -56,7 +56,6 @@ const SYSUSERS: &str = include_str!("../../../../dist/sysusers.d/veritrail.conf"
 const TMPFILES: &str = include_str!("../../../../dist/tmpfiles.d/veritrail.conf");
 const CONFIG: &str = include_str!("../../../../dist/etc/veritrail.toml");
 const RULES: &str = include_str!("../../../../dist/etc/rules.d/10-veritrail.rules");
-const PLUGIN: &str = include_str!("../../../../dist/audit/veritrail.conf");
 
 impl Item {
     fn ours(path: PathBuf, bytes: impl Into<Vec<u8>>) -> Item {
@@ -76,12 +75,11 @@ impl Item {
     }
 }
 
-/// Everything that belongs below `prefix` and into /etc, `program` being our binary. With `plugin` also what makes
-/// auditd start us.
+/// Everything that belongs below `prefix` and into /etc, `program` being our binary.
 ///
 /// # Errors
 /// The binary cannot be read.
-pub(crate) fn items(program: &Path, prefix: &Path, plugin: bool) -> Result<Vec<Item>, Failure> {
+pub(crate) fn items(program: &Path, prefix: &Path) -> Result<Vec<Item>, Failure> {
     let bytes = fs::read(program).map_err(|error| {
         Failure::new(Kind::Io, format!("cannot read {}", program.display())).because(error)
     })?;
@@ -109,9 +107,6 @@ pub(crate) fn items(program: &Path, prefix: &Path, plugin: bool) -> Result<Vec<I
     items.push(Item::users("/etc/veritrail/veritrail.toml", CONFIG, 0o644));
     // Whoever reads the rules knows what is not watched.
     items.push(Item::users("/etc/veritrail/rules.d/10-veritrail.rules", RULES, 0o640));
-    if plugin {
-        items.push(Item::users("/etc/audit/plugins.d/veritrail.conf", &here(PLUGIN), 0o640));
-    }
     Ok(items)
 }
 

@@ -24,9 +24,6 @@ use crate::outcome::{Failure, Kind, Outcome};
 pub(crate) struct InstallArgs {
     #[command(flatten)]
     place: PlaceArgs,
-    /// Say also to auditd how to start the agent, in /etc/audit/plugins.d (inactive until you change that)
-    #[arg(long)]
-    plugin: bool,
 }
 
 /// Take away what `agent install` has brought
@@ -63,13 +60,13 @@ struct PlaceArgs {
 
 pub(crate) fn install(args: &InstallArgs, out: &mut dyn Write) -> Result<Outcome, Failure> {
     let place = args.place.place()?;
-    let steps = place.install(&args.place.items(args.plugin)?)?;
+    let steps = place.install(&args.place.items()?)?;
     args.place.print(&steps, out)
 }
 
 pub(crate) fn uninstall(args: &UninstallArgs, out: &mut dyn Write) -> Result<Outcome, Failure> {
     let place = args.place.place()?;
-    let steps = place.uninstall(&args.place.items(true)?, args.purge)?;
+    let steps = place.uninstall(&args.place.items()?, args.purge)?;
     args.place.print(&steps, out)
 }
 
@@ -86,10 +83,10 @@ impl PlaceArgs {
         Ok(Place { root, prefix: self.prefix.clone(), dry_run: self.dry_run })
     }
 
-    fn items(&self, plugin: bool) -> Result<Vec<Item>, Failure> {
+    fn items(&self) -> Result<Vec<Item>, Failure> {
         let program = std::env::current_exe()
             .map_err(|error| Failure::new(Kind::Io, "cannot find our own binary").because(error))?;
-        items(&program, &self.prefix, plugin)
+        items(&program, &self.prefix)
     }
 
     fn print(&self, steps: &[Step], out: &mut dyn Write) -> Result<Outcome, Failure> {
