@@ -178,31 +178,66 @@ pub(crate) fn in_directory(directory: &Path) -> io::Result<Vec<PathBuf>> {
             files.push(path);
         }
     }
-    files.sort_by(|one, other| natural(one.as_os_str().as_bytes(), other.as_os_str().as_bytes()));
+    let name = |path: &PathBuf| path.file_name().unwrap_or_default().as_bytes().to_vec();
+    files.sort_by(|one, other| natural(&name(one), &name(other)));
     Ok(files)
 }
 
-/// The order of `ls -v`: digits that follow each other are a number.
+/// The order of `ls -v` (GNU coreutils 9): digits that follow each other are a number, letters come before
+/// other characters, and suffixes are looked at last.
 fn natural(one: &[u8], other: &[u8]) -> Ordering {
-    let (mut left, mut right) = (one, other);
-    loop {
-        match (digits(left), digits(right)) {
-            ((l, l_rest), (r, r_rest)) if !l.is_empty() && !r.is_empty() => {
-                let order = number(l).len().cmp(&number(r).len()).then(number(l).cmp(number(r)));
-                if order.is_ne() {
-                    return order;
-                }
-                (left, right) = (l_rest, r_rest);
+    by_parts(stem(one), stem(other)).then_with(|| by_parts(one, other)).then_with(|| one.cmp(other))
+}
+
+/// A name without its suffixes: each a dot, a letter, and letters and digits.
+fn stem(name: &[u8]) -> &[u8] {
+    let mut stem = name;
+    while let Some(dot) = memchr::memrchr(b'.', stem).filter(|dot| *dot > 0) {
+        let (rest, suffix) = stem.split_at(dot);
+        let of_suffix = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'~';
+        match suffix.split_first() {
+            Some((_, suffix))
+                if suffix.first().is_some_and(|first| !first.is_ascii_digit())
+                    && suffix.iter().all(of_suffix) =>
+            {
+                stem = rest;
             }
-            _ => match (left.split_first(), right.split_first()) {
-                (Some((l, l_rest)), Some((r, r_rest))) if l == r => {
-                    (left, right) = (l_rest, r_rest);
-                }
-                (Some((l, _)), Some((r, _))) => return l.cmp(r),
-                (None, None) => return one.cmp(other),
-                (l, r) => return l.is_some().cmp(&r.is_some()),
-            },
+            _ => break,
         }
+    }
+    stem
+}
+
+fn by_parts(mut left: &[u8], mut right: &[u8]) -> Ordering {
+    loop {
+        let is_word = |text: &[u8]| text.first().is_some_and(|byte| !byte.is_ascii_digit());
+        while is_word(left) || is_word(right) {
+            let order = weight(left).cmp(&weight(right));
+            if order.is_ne() {
+                return order;
+            }
+            (left, right) = (left.get(1..).unwrap_or_default(), right.get(1..).unwrap_or_default());
+        }
+        if left.is_empty() && right.is_empty() {
+            return Ordering::Equal;
+        }
+        let ((l, l_rest), (r, r_rest)) = (digits(left), digits(right));
+        let order = number(l).len().cmp(&number(r).len()).then(number(l).cmp(number(r)));
+        if order.is_ne() {
+            return order;
+        }
+        (left, right) = (l_rest, r_rest);
+    }
+}
+
+/// Where what comes next stands among others.
+fn weight(text: &[u8]) -> i16 {
+    match text.first() {
+        None => -1,
+        Some(b'~') => -2,
+        Some(byte) if byte.is_ascii_digit() => 0,
+        Some(byte) if byte.is_ascii_alphabetic() => i16::from(*byte),
+        Some(byte) => i16::from(*byte) + 256,
     }
 }
 
@@ -227,7 +262,22 @@ mod tests {
     #[test]
     fn files_are_ordered_as_augenrules_orders_them() {
         let dir = tempfile::tempdir().unwrap();
-        let names = ["2-b.rules", "10-a.rules", "02-b.rules", "a.rules", "10.rules", "1-z.rules"];
+        let names = [
+            "2-b.rules",
+            "10-a.rules",
+            "02-b.rules",
+            "a.rules",
+            "10.rules",
+            "1-z.rules",
+            "A.rules",
+            "10-a-2.rules",
+            "10-a-10.rules",
+            "2b.rules",
+            "1.5.rules",
+            "a.b.rules",
+            "a~.rules",
+            "a_b.rules",
+        ];
         for name in names {
             std::fs::write(dir.path().join(name), "").unwrap();
         }
