@@ -56,6 +56,8 @@ pub(super) struct Change {
     pub(super) confidence: Option<String>,
     /// Whether a record of ours has given the times.
     pub(super) told: bool,
+    /// When, since boot in ns, where a record of ours says that.
+    pub(super) at: Option<u64>,
     pub(super) boot: usize,
 }
 
@@ -91,6 +93,10 @@ impl Gathered {
             }
         }
         let tail = line.own_tail();
+        if tail.is_some_and(|tail| tail_value(tail, "VT_BT").is_some()) {
+            // Ours: its stamp is that of when it was written.
+            self.recent.pop_back_if(|(of, _)| *of == self.ordinal);
+        }
         let boot = tail.and_then(|tail| tail_value(tail, "VT_BOOT"));
         let other = boot.is_some() && boot != self.boot_id.as_deref();
         if other {
@@ -183,7 +189,7 @@ impl Gathered {
             if told_late {
                 let (old, new) = (change.old, change.new);
                 let after = |stamp: i128| stamp.abs_diff(new) < stamp.abs_diff(old);
-                let between = self.recent.iter().rev().skip(1).take_while(|(_, at)| after(*at));
+                let between = self.recent.iter().rev().take_while(|(_, at)| after(*at));
                 change.ordinal = between.last().map_or(change.ordinal, |(ordinal, _)| *ordinal);
             }
         }
@@ -191,8 +197,19 @@ impl Gathered {
 
     /// Puts the changes in order, and adds up their steps.
     pub(super) fn finish(&mut self) {
-        // The key counts events, so no two steps that were told at once change places.
+        // Those of which the time since boot is known are in its order, whenever they were told.
         self.changes.sort_by_key(|change| change.ordinal);
+        let mut timed: Vec<usize> = (0..self.changes.len()).collect();
+        timed.retain(|at| self.changes.get(*at).is_some_and(|change| change.at.is_some()));
+        timed.sort_by_key(|at| self.changes.get(*at).map(|change| (change.boot, change.at)));
+        let mut next = u64::MAX;
+        for at in timed.into_iter().rev() {
+            if let Some(change) = self.changes.get_mut(at) {
+                change.ordinal = change.ordinal.min(next);
+                next = change.ordinal;
+            }
+        }
+        self.changes.sort_by_key(|change| (change.ordinal, change.at));
         let (mut boot, mut sum) = (0, 0i128);
         for change in &mut self.changes {
             if change.boot != boot {
@@ -241,6 +258,7 @@ fn told(change: &mut Change, line: &Line<'_>) {
         change.step = step;
     }
     change.told = true;
+    change.at = word(&fields, b"at").and_then(|text| text.parse().ok());
     change.call = word(&fields, b"call").filter(|call| call != "?").or(change.call.take());
     change.by = word(&fields, b"by");
     if change.who == Who::default() {
@@ -336,6 +354,29 @@ mod tests {
         assert_eq!(change.confidence.as_deref(), Some("certain"));
         assert_eq!(found.correction(1, 0), 1_000_000_000_000);
         assert_eq!(found.correction(3, 0), 0);
+    }
+
+    #[test]
+    fn steps_that_are_told_together_are_in_the_order_in_which_they_were_made() {
+        let step = |serial: u32, at: u32, old: i64, new: i64| {
+            let step = new - old;
+            format!(
+                "type=VT_CLOCK msg=audit(1002.000:{serial}): call=clock_settime clock=realtime \
+                 kind=step old={old}000000000 new={new}000000000 step={step}000000000 at={at} \
+                 by=task<1D>VT_LEAF=9 VT_BT=8 VT_BOOT=b"
+            )
+        };
+        let (on, back) = (step(8, 5, 1000, 2000), step(9, 6, 2000, 1000));
+        let found = gathered(&[
+            "type=USER msg=audit(1000.900:1): pid=1 msg='before'",
+            "type=USER msg=audit(1999.900:2): pid=1 msg='between'",
+            &on,
+            "type=USER msg=audit(1001.000:3): pid=1 msg='after'",
+            &back,
+        ]);
+        let steps: Vec<_> = found.changes.iter().map(|change| change.step.signum()).collect();
+        assert_eq!(steps, [1, -1]);
+        assert_eq!(found.changes[1].cumulative, 0);
     }
 
     #[test]
