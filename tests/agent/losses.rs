@@ -68,13 +68,16 @@ fn a_flood_that_does_not_fit_is_stored_and_counted_exactly() {
     bench.trail_is_good();
 }
 
+/// Records that an agent's end and the next one's beginning make themselves: listeners that come and
+/// go, and a BPF record for each program that is loaded and unloaded (22 where one of them is refused
+/// and each is tried alone).
+const OTHERS: u64 = 40;
+
 /// Kills an agent at several moments; the gap is never narrower than the truth and hardly wider.
 #[test]
 fn a_killed_agent_is_a_gap_whose_bound_holds_and_is_tight() {
     let test = "a_killed_agent_is_a_gap_whose_bound_holds_and_is_tight";
     let Some(mut auditing) = Auditing::begin(test) else { return };
-    // Records of audit's own that a round may make: listeners that come and go.
-    const OTHERS: u64 = 8;
     for (before, pause) in [(200, 0), (200, 100), (2000, 0), (500, 1500), (500, 4500)] {
         let bench = Bench::new();
         let agent = bench.start(&[]);
@@ -120,7 +123,10 @@ fn a_stop_and_a_start_tell_what_nobody_heard_between() {
     assert!(gap.starts_with("source=agent reason=stopped events="), "{gap}");
     // The kernel may still have had some of them when somebody listened again.
     let missing = 30 - stored(&bench, "between").len() as u64;
-    assert!((missing..=missing + 8).contains(&number(gap, "events")), "{missing} missing: {gap}");
+    assert!(
+        (missing..=missing + OTHERS).contains(&number(gap, "events")),
+        "{missing} missing: {gap}"
+    );
     let states = bench.bodies("VT_AGENT");
     assert!(states[2].contains(" late=") && states[2].contains(" before=stopped"), "{states:?}");
 }
