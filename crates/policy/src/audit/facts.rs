@@ -106,8 +106,8 @@ pub struct Facts<'a> {
     pub label: Fact<&'a [u8]>,
     /// The directory that names begin in.
     pub folder: Fact<Text<'a>>,
-    /// Whether names and the program are where they say, with no link on the way: then two paths
-    /// that differ are two files.
+    /// Whether names and the program are where they say, with no link on the way and no second name:
+    /// then two paths that differ are two files.
     pub resolved: bool,
     /// The family of the address that a call was given.
     pub family: Fact<u32>,
