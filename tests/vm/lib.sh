@@ -124,7 +124,7 @@ going_down() {
 agent() {
     veritrail agent run --trail "$PWD/trail" --run-dir "$PWD/run" "$@" >agent.said 2>agent.errors &
     AGENT=$!
-    wait_for 30 grep -q '^ready' agent.said
+    wait_for 90 grep -q '^ready' agent.said
 }
 
 # The number of one of its processes: agent (the one that listens), doorkeeper, writer.
