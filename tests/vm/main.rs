@@ -120,7 +120,14 @@ fn boots(
     let phases = batch.iter().map(|one| one.boots).max().unwrap_or(1);
     for phase in 1..=phases {
         let boot = Boot { kernel, base, directory: directory.to_owned(), scenarios: batch, phase };
-        let (outcomes, problem) = boot.run().unwrap();
+        let (mut outcomes, mut problem) = boot.run().unwrap();
+        let never_began = |one: &Outcome| matches!(one.end, End::NeverBegan);
+        if problem.is_some() && outcomes.iter().all(never_began) {
+            // Emulated processors may trip over code that the kernel patches as it starts: nothing of
+            // ours has run yet.
+            eprintln!("Linux {series}, {}: it did not start; again", directory.display());
+            (outcomes, problem) = boot.run().unwrap();
+        }
         if let Some(problem) = &problem {
             eprintln!("Linux {series}, {}: {problem}", directory.display());
         }
