@@ -79,7 +79,7 @@ fn what_is_over_a_quota_is_counted_by_whose_it_is() {
     }
     let stored = bench.bodies("TRUSTED_APP").len() as u64;
     assert_eq!(stored + lost(&bench, "quota", "rest"), 3000);
-    // A burst of ten seconds' worth, and what the time brought.
-    assert!((200..1500).contains(&stored), "{stored}");
+    // A burst of ten seconds' worth, which other events of ours take a few of, and what the time brought.
+    assert!((150..1500).contains(&stored), "{stored}");
     bench.trail_is_good();
 }
