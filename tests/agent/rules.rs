@@ -5,7 +5,7 @@ use std::fs;
 use host::audit::Control;
 use policy::audit::Rule;
 use record::tables::syscall::Machine;
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process};
 
 use crate::auditing::Auditing;
 use crate::bench::{Bench, soon};
@@ -130,7 +130,7 @@ fn rules_are_there_while_it_runs_and_those_of_others_are_untouched() {
     // A file more, and one less.
     fs::remove_file(bench.path("rules.d/10-b.rules")).unwrap();
     bench.write("rules.d/3.rules", "-w /etc/group -p wa\n");
-    agent.signal(Signal::HUP);
+    kill_process(agent.doorkeeper, Signal::HUP).unwrap();
     soon("the new rule", || {
         rules(control).1[PROCESSES..]
             == [
