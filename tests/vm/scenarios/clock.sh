@@ -1,5 +1,7 @@
 # Every change of the clock is told once: by the kernel's records where a rule has them made, else by ours,
 # which are the same text; by whom; and what nobody was seen to change, by the witness.
+# On 6.1 a step by adjtimex(2) was once told by the kernel and by us: to be found before it runs there.
+#@ kernels: 6.12
 #@ tools: perl
 #@ limit: 300
 
