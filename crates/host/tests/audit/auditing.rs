@@ -9,9 +9,6 @@ use host::audit::{Control, Status};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-/// No test waits longer for a record.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
-
 /// Holds the lock that all tests of all crates take which change the state of audit.
 pub(crate) struct Auditing {
     _lock: File,

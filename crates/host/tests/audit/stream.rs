@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 use host::audit::{Control, Error, Received, Stream};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::auditing::{Auditing, PATIENCE};
+use crate::auditing::Auditing;
+
+/// No test waits longer for a record.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// `AUDIT_TRUSTED_APP`.
 const KIND: u16 = 1121;
