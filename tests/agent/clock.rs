@@ -23,6 +23,18 @@ fn steer(freq: i64) -> bool {
 /// The frequency as it was, whatever happens.
 struct Kept(i64);
 
+impl Kept {
+    /// None, visibly, where it cannot be set.
+    fn of_now(test: &str) -> Option<Kept> {
+        let kept = Kept(timex().unwrap().freq);
+        if !steer(kept.0) {
+            eprintln!("SKIPPED: {test}: the clock cannot be steered here");
+            return None;
+        }
+        Some(kept)
+    }
+}
+
 impl Drop for Kept {
     fn drop(&mut self) {
         steer(self.0);
@@ -33,16 +45,12 @@ impl Drop for Kept {
 fn a_frequency_and_back_are_two_records_of_the_kernel_and_two_of_ours() {
     let name = "a_frequency_and_back_are_two_records_of_the_kernel_and_two_of_ours";
     let Some(_auditing) = Auditing::begin(name) else { return };
-    let freq = timex().unwrap().freq;
-    let _kept = Kept(freq);
-    if !steer(freq) {
-        eprintln!("SKIPPED {name}: the clock cannot be steered here");
-        return;
-    }
+    let Some(kept) = Kept::of_now(name) else { return };
+    let freq = kept.0;
     let rule = "-a always,exit -F arch=b64 -S adjtimex -S clock_adjtime -k clock";
     let loaded = std::process::Command::new("auditctl").args(rule.split(' ')).status();
     if !loaded.is_ok_and(|status| status.success()) {
-        eprintln!("SKIPPED {name}: no auditctl (package auditd)");
+        eprintln!("SKIPPED: {name}: no auditctl (package auditd)");
         return;
     }
     let bench = Bench::new();
@@ -76,17 +84,13 @@ fn a_frequency_and_back_are_two_records_of_the_kernel_and_two_of_ours() {
 fn without_a_rule_a_frequency_and_back_are_two_records_of_ours() {
     let name = "without_a_rule_a_frequency_and_back_are_two_records_of_ours";
     let Some(_auditing) = Auditing::begin(name) else { return };
-    let freq = timex().unwrap().freq;
-    let _kept = Kept(freq);
-    if !steer(freq) {
-        eprintln!("SKIPPED {name}: the clock cannot be steered here");
-        return;
-    }
+    let Some(kept) = Kept::of_now(name) else { return };
+    let freq = kept.0;
     let bench = Bench::new();
     let agent = bench.start(&[]);
     let seen = agent.said.iter().find(|line| line.starts_with("bpf: listening: "));
     if !seen.is_some_and(|line| line.contains("clock")) {
-        eprintln!("SKIPPED {name}: no program of ours sees the call: {:?}", agent.said);
+        eprintln!("SKIPPED: {name}: no program of ours sees the call: {:?}", agent.said);
         return;
     }
     assert!(steer(freq + 1) && steer(freq));

@@ -9,30 +9,13 @@ use policy::audit::{Change, Condition, Context, Field, Rule};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use record::tables::syscall::Machine;
 
 #[path = "../../host/tests/audit/auditing.rs"]
 mod auditing;
+mod here;
 
 use auditing::Auditing;
-
-/// This machine, as far as the rules below ask.
-struct Here;
-
-impl Context for Here {
-    fn machine(&self) -> Machine {
-        Machine::from_name(std::env::consts::ARCH.as_bytes()).unwrap()
-    }
-    fn uid(&self, name: &str) -> Option<u32> {
-        (name == "root").then_some(0)
-    }
-    fn gid(&self, name: &str) -> Option<u32> {
-        (name == "root").then_some(0)
-    }
-    fn is_directory(&self, path: &[u8]) -> bool {
-        std::path::Path::new(str::from_utf8(path).unwrap()).is_dir()
-    }
-}
+use here::Here;
 
 /// The stock tool, at most ten seconds; whether it was content, and what it printed.
 fn auditctl(args: &[&str]) -> (bool, String) {

@@ -26,25 +26,10 @@ use record::{Line, RecordType};
 
 #[path = "../../host/tests/audit/auditing.rs"]
 mod auditing;
+mod here;
 
 use auditing::Auditing;
-
-struct Here;
-
-impl Context for Here {
-    fn machine(&self) -> Machine {
-        Machine::from_name(std::env::consts::ARCH.as_bytes()).unwrap()
-    }
-    fn uid(&self, name: &str) -> Option<u32> {
-        (name == "root").then_some(0)
-    }
-    fn gid(&self, name: &str) -> Option<u32> {
-        (name == "root").then_some(0)
-    }
-    fn is_directory(&self, path: &[u8]) -> bool {
-        std::path::Path::new(str::from_utf8(path).unwrap()).is_dir()
-    }
-}
+use here::Here;
 
 fn rule(line: &str) -> Rule {
     Change::parse(line, &Here).unwrap_or_else(|error| panic!("{line}: {error}")).rule().clone()

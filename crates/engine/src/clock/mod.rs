@@ -8,8 +8,10 @@
 //! ```
 //!
 //! The kernel writes TIME_* only where a rule matches the very system call, so nobody knows before
-//! whether it will. A call waits [`HOLD`] for the kernel's event where one may come; then it is told by
-//! ours. Readings are the witness: CLOCK_REALTIME less CLOCK_BOOTTIME changes by nothing but steps, so
+//! whether it will. Where it may, a call waits until the audit stream has been read past it
+//! ([`Clock::handle_audited`]), however late that is; then it is told by ours. Where the stream is not
+//! read, it waits [`HOLD`]. An event of the kernel whose call has not come is told after [`SETTLE`], and
+//! a call that comes later still is taken for that. Readings are the witness: CLOCK_REALTIME less CLOCK_BOOTTIME changes by nothing but steps, so
 //! what the steps that are known do not add up to is a step that nobody saw made (a leap second, the
 //! kernel itself, a call by a door that is not watched).
 //!
@@ -35,8 +37,13 @@ use self::heard::Heard;
 pub use self::ntp::{Change, State, Timex};
 pub use crate::devices::{Confidence, Record};
 
-/// So long a call waits for the kernel's own records: their event may be held together for two seconds.
-pub const HOLD: Duration = Duration::from_millis(2500);
+/// So long a call waits for the kernel's own records at most, where nobody says how far the audit stream
+/// has been read: it is flooded, or its reader hangs.
+pub const HOLD: Duration = Duration::from_secs(10);
+
+/// So long after a call its records may be on their way to whoever reads the stream: a thread of the
+/// kernel delivers them.
+pub const LAG: Duration = Duration::from_millis(500);
 
 /// So long after it something may come that was before it: rings of several processors, threads.
 pub const SETTLE: Duration = Duration::from_millis(300);
@@ -136,6 +143,10 @@ pub struct Clock {
     pending: VecDeque<Pending>,
     /// Events of the kernel whose call has not come yet.
     heard: VecDeque<Heard>,
+    /// The last of those that were told without it.
+    taken: VecDeque<Heard>,
+    /// All events of the kernel until then, since boot in ns, have been handed in.
+    audited: u64,
     readings: VecDeque<Reading>,
     /// The last reading that counted, and the steps that are known since, with their uncertainty.
     base: Option<Reading>,
@@ -180,6 +191,8 @@ impl Clock {
             auditing: false,
             pending: VecDeque::new(),
             heard: VecDeque::new(),
+            taken: VecDeque::new(),
+            audited: 0,
             readings: VecDeque::new(),
             base: None,
             steps: (0, 0),
@@ -204,7 +217,15 @@ impl Clock {
         if call.only_reads() {
             return;
         }
-        let at = self.heard.iter().position(|heard| is_of(heard, &call));
+        let is_told = |heard: &Heard| is_of(heard, &call);
+        // An event cannot come before its call has ended.
+        let ended = |heard: &Heard| call.exit.boottime_ns <= heard.arrived;
+        if let Some(at) = self.taken.iter().position(|heard| ended(heard) && is_told(heard)) {
+            // Its event stands there, with what was known of it.
+            self.taken.remove(at);
+            return self.ask();
+        }
+        let at = self.heard.iter().position(is_told);
         let event = at.and_then(|at| self.heard.remove(at)).map(|heard| heard.id);
         let mut overlaps = false;
         for other in &mut self.pending {
@@ -232,6 +253,12 @@ impl Clock {
             None if self.sees_calls => self.heard.push_back(heard),
             None => self.take_word(heard),
         }
+        self.settle(now);
+    }
+
+    /// The audit stream was empty at that time since boot, in ns, and all that it had before was handed in.
+    pub fn handle_audited(&mut self, now: Duration, until: u64) {
+        self.audited = self.audited.max(until);
         self.settle(now);
     }
 
@@ -288,21 +315,31 @@ impl Clock {
         let earliest = heard.arrived.saturating_sub(nanos(2 * HOLD));
         let since = since.map_or(earliest, |since| since.saturating_sub(TICK_NS));
         let since = since.clamp(earliest, heard.arrived);
+        if self.sees_calls {
+            if self.taken.len() >= MOST {
+                self.taken.pop_front();
+            }
+            self.taken.push_back(heard.clone());
+        }
         self.insert(Pending::Told { heard, since });
     }
 
     fn due(&self, pending: &Pending) -> Duration {
         match pending {
-            Pending::Seen { call, event: None, .. } if self.auditing => {
-                due(call.exit.boottime_ns, HOLD)
-            }
+            Pending::Seen { call, event: None, .. } => self.due_of_record(call.exit.boottime_ns),
             _ => due(pending.end(), SETTLE),
         }
     }
 
     fn due_of(&self, reading: &Reading) -> Duration {
         // With nobody but the kernel's records to tell of a step, they are waited for.
-        due(reading.boottime_ns, if self.auditing { HOLD } else { SETTLE })
+        self.due_of_record(reading.boottime_ns)
+    }
+
+    /// When no record of the kernel can come any more of what happened then.
+    fn due_of_record(&self, boottime_ns: u64) -> Duration {
+        let is_read = due(boottime_ns, LAG) <= Duration::from_nanos(self.audited);
+        due(boottime_ns, if self.auditing && !is_read { HOLD } else { SETTLE })
     }
 
     /// Decides what nothing older can come to.

@@ -35,6 +35,7 @@ impl Machine {
 
     fn pass(&mut self, millis: u64) {
         self.at += millis * MS;
+        self.clock.handle_audited(self.now(), self.at);
         self.clock.handle_timeout(self.now());
     }
 
@@ -346,15 +347,50 @@ fn the_kernels_record_and_ours_are_never_both_for_one_change() {
 
 #[test]
 fn an_event_of_the_kernel_is_waited_for_only_where_one_may_come() {
+    let told = ["bpf certain: TIME_INJOFFSET sec=1 nsec=0"];
+    // By the time alone, where nobody says how far the stream has been read.
     for (auditing, waits) in [(true, HOLD), (false, SETTLE)] {
         let mut machine = Machine::new(true, auditing);
         let call = machine.set(S);
         machine.call(call);
-        machine.pass(nanos(waits) / MS - 1);
+        machine.at += nanos(waits) - 1;
+        machine.clock.handle_timeout(machine.now());
         assert_eq!(machine.said(), [""; 0]);
-        machine.pass(1);
-        assert_eq!(kernels(&machine.said()), ["bpf certain: TIME_INJOFFSET sec=1 nsec=0"]);
+        machine.at += 1;
+        machine.clock.handle_timeout(machine.now());
+        assert_eq!(kernels(&machine.said()), told);
     }
+    let mut machine = Machine::new(true, true);
+    let call = machine.set(S);
+    let past = call.exit.boottime_ns + nanos(LAG);
+    machine.call(call);
+    machine.at += 9_000 * MS;
+    machine.clock.handle_audited(machine.now(), past - 1);
+    assert_eq!(machine.said(), [""; 0], "its record may be on its way yet");
+    machine.clock.handle_audited(machine.now(), past);
+    assert_eq!(kernels(&machine.said()), told);
+}
+
+#[test]
+fn a_call_that_comes_long_after_its_event_is_not_told_again() {
+    let mut machine = Machine::new(true, true);
+    let call = machine.set(5 * S);
+    machine.event(9, &[&syscall(227, 77), "TIME_INJOFFSET sec=5 nsec=20"]);
+    machine.pass(5000);
+    let said = machine.said();
+    assert!(said.len() == 1 && said[0].starts_with("beside 9 inferred: VT_CLOCK"), "{said:?}");
+    machine.call(call);
+    machine.pass(5000);
+    machine.read();
+    machine.pass(5000);
+    assert_eq!(machine.said(), [""; 0]);
+    // The next of the same kind is another one, also where the call of an event never came.
+    machine.event(10, &[&syscall(227, 77), "TIME_INJOFFSET sec=5 nsec=0"]);
+    machine.offset += 5 * S;
+    machine.pass(5000);
+    assert_eq!(machine.said().len(), 1);
+    let call = machine.set(5 * S);
+    assert_eq!(kernels(&machine.told(call)), ["bpf certain: TIME_INJOFFSET sec=5 nsec=0"]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
-use super::wire::Task;
+use super::wire::{Task, text};
 use crate::clock::Timex;
 
 /// `struct clock_event` behind its head.
@@ -76,29 +76,6 @@ pub struct Moment {
     pub apart_ns: u64,
 }
 
-/// Who called, besides what every event says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ids {
-    /// Real group, and so on.
-    pub gid: u32,
-    /// Effective user.
-    pub euid: u32,
-    /// Saved user.
-    pub suid: u32,
-    /// User for files.
-    pub fsuid: u32,
-    /// Effective group.
-    pub egid: u32,
-    /// Saved group.
-    pub sgid: u32,
-    /// Group for files.
-    pub fsgid: u32,
-    /// The thread's own name.
-    pub thread: Vec<u8>,
-    /// Its terminal, empty without one.
-    pub tty: Vec<u8>,
-}
-
 /// What a call asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::large_enum_variant, reason = "most calls are of the large one")]
@@ -124,8 +101,8 @@ pub enum Asked {
 pub struct ClockCall {
     /// Who.
     pub task: Task,
-    /// And with which ids.
-    pub ids: Ids,
+    /// The same in audit's words, with the thread's own name; its program's file is not known here.
+    pub caller: record::task::Task,
     /// The system call's number; none where that is not known.
     pub number: Option<u32>,
     /// Whether it was one of 32 bits.
@@ -157,19 +134,27 @@ impl Raw {
                 values: has(VALUES).then(|| [0, 1, 2, 3, 4, 5].map(pair)),
             }
         };
+        let caller = record::task::Task {
+            ppid: task.parent,
+            pid: task.tgid,
+            auid: task.loginuid,
+            uid: task.uid,
+            gid: self.gid,
+            euid: self.euid,
+            suid: self.suid,
+            fsuid: self.fsuid,
+            egid: self.egid,
+            sgid: self.sgid,
+            fsgid: self.fsgid,
+            tty: Some(String::from_utf8_lossy(text(&self.tty)).into_owned())
+                .filter(|tty| !tty.is_empty()),
+            ses: task.session,
+            comm: text(&self.thread).to_vec(),
+            exe: None,
+        };
         ClockCall {
             task,
-            ids: Ids {
-                gid: self.gid,
-                euid: self.euid,
-                suid: self.suid,
-                fsuid: self.fsuid,
-                egid: self.egid,
-                sgid: self.sgid,
-                fsgid: self.fsgid,
-                thread: text(&self.thread),
-                tty: text(&self.tty),
-            },
+            caller,
             number: has(NUMBER).then_some(self.number),
             compat: has(COMPAT),
             kernel: has(KERNEL),
@@ -205,11 +190,6 @@ impl RawTimex {
             fraction: self.fraction,
         }
     }
-}
-
-fn text(bytes: &[u8]) -> Vec<u8> {
-    let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
-    bytes.get(..end).unwrap_or_default().to_vec()
 }
 
 #[cfg(test)]

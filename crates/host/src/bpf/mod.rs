@@ -20,7 +20,7 @@ mod shared;
 mod tracepoint;
 mod wire;
 
-pub use clock::{Asked, ClockCall, Ids, Moment};
+pub use clock::{Asked, ClockCall, Moment};
 pub use counters::{Counters, Failures};
 pub use load::{Programs, Report, State, Wanted};
 pub use program::{Program, Statistics};

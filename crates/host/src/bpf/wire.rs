@@ -168,7 +168,6 @@ impl Event {
 
 impl Head {
     fn task(self) -> Task {
-        let end = self.comm.iter().position(|b| *b == 0).unwrap_or(self.comm.len());
         Task {
             boottime_ns: self.boottime_ns,
             start_boottime: self.start_boottime,
@@ -184,9 +183,14 @@ impl Head {
             mnt_ns: self.mnt_ns,
             pid_ns: self.pid_ns,
             net_ns: self.net_ns,
-            comm: self.comm.get(..end).unwrap_or_default().to_vec(),
+            comm: text(&self.comm).to_vec(),
         }
     }
+}
+
+/// What stands before the NUL, if there is one.
+pub(super) fn text(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -270,7 +270,7 @@ fn a_call_that_steers_the_clock_is_told_with_what_it_was_given() {
         if attached.contains(&Program::ClockValues) {
             assert_eq!(values.unwrap()[1].1, wanted * 65_536_000);
         }
-        assert!(!call.kernel && !call.compat && call.ids.thread.len() <= 15, "{call:?}");
+        assert!(!call.kernel && !call.compat && call.caller.comm.len() <= 15, "{call:?}");
         assert!(call.entry.boottime_ns >= before.boottime_ns);
         assert!(call.exit.boottime_ns >= call.entry.boottime_ns);
         let [entry, exit] = [call.entry, call.exit].map(|moment| moment.tai_offset_ns);

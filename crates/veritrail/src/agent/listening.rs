@@ -315,6 +315,7 @@ impl Agent {
                 self.running.ask_for_inventory();
             }
             Input::Auditing(status) => self.handle_auditing(&status),
+            Input::Audited(until) => self.timekeeping.handle_audited(now(), until),
             Input::Part(part) => {
                 self.audit.turn(&part);
                 if let Some(body) = part.record {

@@ -33,6 +33,11 @@ impl Timekeeping {
         self.engine.handle_audit_state(on);
     }
 
+    /// The audit stream was read so far.
+    pub(super) fn handle_audited(&mut self, now: Duration, until: u64) {
+        self.engine.handle_audited(now, until);
+    }
+
     pub(super) fn handle_event(&mut self, now: Duration, heard: &Heard) {
         // All that it looks for is of the first class.
         let Some(id) = heard.id.filter(|_| heard.class == trail::Class::Integrity) else { return };
@@ -126,11 +131,12 @@ fn read_call(call: &ClockCall, exe: Option<Vec<u8>>) -> Call {
         what,
         entry: moment(call.entry),
         exit: moment(call.exit),
-        task: (!call.kernel).then(|| task(call, exe)),
+        task: (!call.kernel).then(|| Task { exe: program_of(call).or(exe), ..call.caller.clone() }),
     }
 }
 
-fn timex(modes: u32, timex: &host::clock::Timex) -> Timex {
+/// What the kernel has of the clock, as the engine has it.
+pub(super) fn timex(modes: u32, timex: &host::clock::Timex) -> Timex {
     Timex {
         modes,
         offset: timex.offset,
@@ -141,27 +147,6 @@ fn timex(modes: u32, timex: &host::clock::Timex) -> Timex {
         tai: timex.tai,
         seconds: timex.seconds,
         fraction: timex.fraction,
-    }
-}
-
-fn task(call: &ClockCall, exe: Option<Vec<u8>>) -> Task {
-    let (task, ids) = (&call.task, &call.ids);
-    Task {
-        ppid: task.parent,
-        pid: task.tgid,
-        auid: task.loginuid,
-        uid: task.uid,
-        gid: ids.gid,
-        euid: ids.euid,
-        suid: ids.suid,
-        fsuid: ids.fsuid,
-        egid: ids.egid,
-        sgid: ids.sgid,
-        fsgid: ids.fsgid,
-        tty: (!ids.tty.is_empty()).then(|| String::from_utf8_lossy(&ids.tty).into_owned()),
-        ses: task.session,
-        comm: ids.thread.clone(),
-        exe: program_of(call).or(exe),
     }
 }
 

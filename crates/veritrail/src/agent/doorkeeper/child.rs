@@ -8,7 +8,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use host::channel::{Channel, Received};
@@ -67,7 +67,7 @@ pub(super) enum Heard<M> {
 pub(super) struct Child<M> {
     name: &'static str,
     arguments: Vec<OsString>,
-    events: Sender<Event>,
+    events: SyncSender<Event>,
     event: fn(u64, Heard<M>) -> Event,
     running: Option<Running>,
     /// How many were started.
@@ -90,7 +90,7 @@ impl<M: DeserializeOwned + Send + 'static> Child<M> {
     pub(super) fn new(
         name: &'static str,
         arguments: Vec<OsString>,
-        events: &Sender<Event>,
+        events: &SyncSender<Event>,
         event: fn(u64, Heard<M>) -> Event,
     ) -> Child<M> {
         Child {

@@ -18,7 +18,7 @@ pub(super) mod wire;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use host::notify;
@@ -60,7 +60,7 @@ pub(crate) fn run(options: Options, out: &mut dyn Write) -> Result<(), Failure> 
     let wanted = options.config.agent_sources().contains(&SourceName::Bpf);
     let loaded = wanted.then(|| Loaded::load(&options.config.bpf()));
     give_up_rights(&options.trail)?;
-    let (sender, events) = channel();
+    let (sender, events) = sync_channel(EVENTS);
     watch_signals(&sender)?;
     let names = Names::default();
     let serving = connection.and_then(|connection| tree.serve(connection, names.clone()));
@@ -95,6 +95,9 @@ fn give_up_rights(trail: &Path) -> Result<(), Failure> {
     given_up.and(confined).map_err(|error| failed("give up rights", error))
 }
 
+/// What may wait to be heard: a process that says more than that waits itself.
+const EVENTS: usize = 64;
+
 /// What the doorkeeper hears.
 #[derive(Debug)]
 enum Event {
@@ -103,7 +106,7 @@ enum Event {
     Signal(i32),
 }
 
-fn watch_signals(events: &Sender<Event>) -> Result<(), Failure> {
+fn watch_signals(events: &SyncSender<Event>) -> Result<(), Failure> {
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| failed("watch for signals", error))?;
     let events = events.clone();
@@ -162,7 +165,7 @@ impl Service {
         tree: Result<PathBuf, String>,
         names: Names,
         events: Receiver<Event>,
-        sender: &Sender<Event>,
+        sender: &SyncSender<Event>,
     ) -> Service {
         let arguments = |verb: &str| {
             std::iter::once(verb.into()).chain(options.typed.iter().cloned()).collect()

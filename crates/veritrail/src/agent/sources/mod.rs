@@ -99,6 +99,8 @@ pub(super) enum Input {
     Lost { place: Place, messages: Option<u64>, span: [u64; 2] },
     /// The state of audit.
     Auditing(Status),
+    /// The audit stream was empty at that time since boot, in ns, and all before was put in.
+    Audited(u64),
     /// Our part in audit has changed.
     Part(Part),
     /// A device event, as it came.

@@ -5,10 +5,11 @@ use std::io;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use engine::clock::{Reading, Timex};
-use host::clock::{Witness, distance, timex};
+use engine::clock::Reading;
+use host::clock::{Witness, distance};
 
 use super::{ForSource, Input};
+use crate::agent::timekeeping::timex;
 
 /// How soon a question is answered: the timer cannot be waited for together with it.
 const LOOK: Duration = Duration::from_millis(50);
@@ -43,22 +44,12 @@ fn listen(witness: &Witness, asked: &Receiver<()>, context: &ForSource) -> io::R
 
 /// The clocks and what steers them, as they are now.
 pub(in crate::agent) fn read() -> Reading {
-    let steering = timex().ok().map(|timex| Timex {
-        modes: 0,
-        offset: timex.offset,
-        freq: timex.freq,
-        status: timex.status,
-        constant: timex.constant,
-        tick: timex.tick,
-        tai: timex.tai,
-        seconds: timex.seconds,
-        fraction: timex.fraction,
-    });
+    let steering = host::clock::timex().ok();
     let distance = distance();
     Reading {
         boottime_ns: distance.boottime_ns,
         offset_ns: distance.realtime_ns,
         apart_ns: distance.apart_ns,
-        timex: steering,
+        timex: steering.map(|read| timex(0, &read)),
     }
 }

@@ -223,6 +223,8 @@ struct Listener<'a> {
     began: Instant,
     marks: Marks,
     over: Over,
+    /// When it was last said how far the stream was read.
+    said: Duration,
     /// When a record last came, in milliseconds since 1970.
     heard: u64,
     /// While the daemon's socket is read too.
@@ -257,6 +259,7 @@ impl<'a> Listener<'a> {
             began: Instant::now(),
             marks: Marks::default(),
             over: Over::new(context.rest_per_second),
+            said: Duration::ZERO,
             heard: millis(),
             paired,
             turned: Instant::now(),
@@ -274,6 +277,7 @@ impl<'a> Listener<'a> {
             if stopping && drain.is_over() {
                 break;
             }
+            let before = clock::now().boottime_ns;
             let (more, all) = self.read_multicast(&mut buf)?;
             let more = more | self.read_daemon(&mut buf, all)?;
             self.assembler.handle_timeout(self.began.elapsed());
@@ -281,6 +285,7 @@ impl<'a> Listener<'a> {
             self.mark();
             self.report();
             if !more {
+                self.say_how_far(before);
                 if stopping && self.paired.is_none() {
                     break;
                 }
@@ -302,6 +307,17 @@ impl<'a> Listener<'a> {
             self.context.inbox.put(Input::Mark(Mark { serial, millis: millis(), leaves }));
         }
         Ok(())
+    }
+
+    /// There was nothing to read at that time: what the kernel had delivered before is on its way in.
+    fn say_how_far(&mut self, boottime_ns: u64) {
+        let now = self.began.elapsed();
+        let is_whole = self.assembler.poll_timeout().is_none()
+            && self.paired.as_ref().is_none_or(|paired| paired.waiting.is_empty());
+        if is_whole && now.saturating_sub(self.said) >= LOOK {
+            self.said = now;
+            self.context.inbox.put(Input::Audited(boottime_ns));
+        }
     }
 
     /// Waits for something to read, or until something is due.
