@@ -15,6 +15,15 @@ use crate::losses::stored;
 
 const OWN: [&str; 2] = ["--audit-mode", "own"];
 
+/// Set when this goes, by a panic too.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 fn pid(agent: &Agent) -> u32 {
     agent.pid.as_raw_nonzero().get().cast_unsigned()
 }
@@ -107,14 +116,16 @@ fn a_daemon_that_comes_fails_once_and_nothing_is_lost_or_doubled() {
     let agent = bench.start(&OWN);
     let (sent, done) = (AtomicUsize::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
+        // However this ends: the scope waits for the sender.
+        let stop = Stop(&done);
         scope.spawn(|| {
             let mut control = Control::open().unwrap();
             while !done.load(Ordering::Relaxed) {
-                for _ in 0..50 {
+                for _ in 0..20 {
                     let n = sent.fetch_add(1, Ordering::Relaxed);
                     control.send_user(1121, format!("switch n={n}").as_bytes()).unwrap();
                 }
-                thread::sleep(Duration::from_millis(1));
+                thread::sleep(Duration::from_millis(2));
             }
         });
         thread::sleep(Duration::from_millis(300));
@@ -132,7 +143,7 @@ fn a_daemon_that_comes_fails_once_and_nothing_is_lost_or_doubled() {
         soon("its state", || bench.status()["audit"]["own"] == false);
         let us = std::process::id();
         soon("the daemon", || bench.status()["audit"]["daemon"] == us);
-        done.store(true, Ordering::Relaxed);
+        drop(stop);
         drop(daemon);
     });
     let sent = sent.into_inner();
