@@ -130,8 +130,10 @@ fn a_daemon_that_comes_fails_once_and_nothing_is_lost_or_doubled() {
         });
         thread::sleep(Duration::from_millis(300));
         let refused = Stream::register(1 << 20);
+        // Asked who that is, the kernel may find that it has left already.
+        let by = [0, pid(&agent)];
         assert!(
-            matches!(refused, Err(Error::DaemonExists { pid: by, .. }) if by == pid(&agent)),
+            matches!(&refused, Err(Error::DaemonExists { pid, .. }) if by.contains(pid)),
             "{refused:?}"
         );
         let mut daemon = None;
