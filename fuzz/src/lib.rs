@@ -26,6 +26,7 @@ use host::process::{Stat, Status};
 use policy::audit::{
     Change, Context, Decision, Facts, List, Matches, Rule, Statement, decide, matches,
 };
+use record::contid::{self, ContIds};
 use record::interpret::{EventContext, Interpreter, Numeric, Reading};
 use record::stored::{Origin, Restorer, Source, push_stored, split_end};
 use record::tables::syscall::Machine;
@@ -66,6 +67,7 @@ pub const ALL: &[Target] = &[
     ("devices", devices),
     ("scrub", scrub),
     ("bpf", bpf),
+    ("contid", contid),
 ];
 
 /// A log: a line is its prefix and its payload, its fields end, and every record that goes into
@@ -340,6 +342,29 @@ pub fn netlink(bytes: &[u8]) {
     }
     assert!(end <= bytes.as_ptr().addr() + bytes.len());
     assert!(replies.next().is_none());
+}
+
+/// A list of containers that is read is written again as it was meant, and in pieces of which none
+/// is too long and none says what the whole does not.
+pub fn contid(bytes: &[u8]) {
+    if let Ok(id) = contid::parse_write(0, bytes) {
+        assert_eq!(contid::parse_write(0, id.to_string().as_bytes()), Ok(id));
+    }
+    if let Some(id) = contid::parse_filter(bytes) {
+        assert_eq!(contid::parse_filter(id.interpreted().to_string().as_bytes()), Some(id));
+    }
+    let Some(list) = ContIds::parse(bytes) else { return };
+    let chains = list.chains();
+    let written = contid::lists(chains.iter().map(Vec::as_slice), usize::MAX);
+    let [whole] = &written[..] else { panic!("a list is one list") };
+    let again = ContIds::parse(whole.as_bytes()).expect("what is written is a list");
+    assert!(again.items().eq(list.items()));
+    for piece in contid::lists(chains.iter().map(Vec::as_slice), 64) {
+        assert!(piece.len() <= 64);
+        let piece = ContIds::parse(piece.as_bytes()).expect("a piece is a list");
+        assert!(piece.items().all(|(id, _)| list.has_nested(id)));
+        assert!(piece.direct().all(|id| list.has(id)));
+    }
 }
 
 /// An event of a BPF program: names end where they should, and more bytes behind it change nothing.

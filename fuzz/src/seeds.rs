@@ -26,6 +26,19 @@ type=PROCTITLE msg=audit(1795300925.156:791): proctitle=2F62696E2F6563686F006F6E
 type=UNKNOWN[1337] msg=audit(1630425112.119:194): module=integrity op=integrity-checksum dev=254:3 sector=77480 subj==unconfined res=0
 not a record";
 
+/// As they are written, filtered for and listed.
+const CONTIDS: &[&[u8]] = &[
+    b"123456\n",
+    b"+18446744073709551615",
+    b"-0x7f",
+    b"-1",
+    b"unset",
+    b"123452,123451",
+    b"4,^2,^1",
+    b"2,^1,3,^1",
+    b"4^2^1,18446744073709551615,^18446744073709551614,^18446744073709551613,^7",
+];
+
 /// The seeds of a target.
 #[must_use]
 pub fn of(target: &str) -> Vec<Vec<u8>> {
@@ -58,6 +71,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "config" => vec![CONFIG.as_bytes().to_vec()],
         "evaluate" => vec![EVALUATED.to_vec()],
         "bpf" => bpf_events(),
+        "contid" => CONTIDS.iter().map(|text| text.to_vec()).collect(),
         "table" => TABLES.iter().map(|table| table.as_bytes().to_vec()).collect(),
         "device_mapper" => device_mapper_answers(),
         "signature" => SIGNATURES.iter().map(|bytes| bytes.to_vec()).collect(),

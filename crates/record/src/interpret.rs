@@ -277,10 +277,17 @@ impl<'n> Interpreter<'n> {
                 b"4294967295" => word("unset", out),
                 _ => out.extend_from_slice(value),
             },
-            Class::ContainerId => match value {
-                b"18446744073709551615" | b"-1" => word("unset", out),
-                _ => out.extend_from_slice(value),
-            },
+            Class::ContainerId => {
+                for (at, item) in value.split(|b| *b == b',').enumerate() {
+                    if at > 0 {
+                        out.push(b',');
+                    }
+                    match item {
+                        b"18446744073709551615" | b"-1" => word("unset", out),
+                        _ => out.extend_from_slice(item),
+                    }
+                }
+            }
             Class::Syscall => self.syscall(of, value, out)?,
             Class::Arch => match Machine::from_audit_arch(unsigned32(value, 16)?) {
                 Some(machine) => word(machine.name(), out),

@@ -4,6 +4,7 @@
 //! No I/O and no clock: bytes and stamps come in, values and bytes go out.
 
 pub mod assemble;
+pub mod contid;
 pub mod fields;
 pub mod interpret;
 pub mod line;

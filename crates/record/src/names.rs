@@ -251,6 +251,7 @@ types! {
     2924 VT_CLOCK
     2925 VT_RULE
     2927 VT_FORWARD
+    2928 VT_CONTAINER
 }
 
 /// First number of veritrail's own types.

@@ -15,7 +15,7 @@ mod syscall;
 mod time;
 mod user;
 
-pub use container::{ContIds, ContainerId, ContainerOp};
+pub use container::{ContainerId, ContainerOp};
 pub use dm::{DmCtrl, DmEvent};
 pub use execve::Execve;
 pub use integrity::{EvmXattr, Integrity, IntegrityRule, PolicyRule};

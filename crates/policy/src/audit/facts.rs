@@ -2,6 +2,7 @@
 
 use record::fields::Field as Said;
 use record::value::Value as Text;
+use record::view::{ContainerId, View};
 use record::{Line, RecordType};
 
 /// A fact.
@@ -173,8 +174,11 @@ impl<'a> Facts<'a> {
                     facts.open_flags = Fact::of(flags.and_then(|flags| octal(flags.text())));
                 }
                 RecordType::CONTAINER_ID => {
-                    let of = line.fields().find_value(b"contid");
-                    facts.container = Fact::of(of.and_then(|of| wide(of.text())));
+                    // A rule asks for the container of whoever did it.
+                    let of = ContainerId::read(&line).ok().filter(ContainerId::is_of_subject);
+                    if let Some(id) = of.and_then(|of| of.contid.direct().next()) {
+                        facts.container = Fact::Known(id.0);
+                    }
                 }
                 _ => {}
             }

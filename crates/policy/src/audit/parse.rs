@@ -1,6 +1,7 @@
 //! A rule from auditctl's words.
 
 use record::RecordType;
+use record::contid;
 use record::names::TYPES;
 use record::tables::syscall::Machine;
 use record::tables::{Named, errno, process};
@@ -347,12 +348,9 @@ impl<'c> Builder<'c> {
             }
             Kind::FsType => among("file system here", FS_TYPES)?,
             Kind::ContId => {
-                let wide = match word.text {
-                    "unset" | "-1" => Some(u64::MAX),
-                    text => wide(text),
-                };
+                let id = contid::parse_filter(word.text.as_bytes());
                 let what = "a number from 0 to 18446744073709551615, or unset";
-                return wide.map(Value::Wide).ok_or_else(|| expected(what));
+                return id.map(|id| Value::Wide(id.0)).ok_or_else(|| expected(what));
             }
             Kind::Comparison => return Err(expected("two fields, by -C")),
             Kind::Label => {
@@ -475,17 +473,6 @@ pub(super) fn number(text: &str) -> Option<u32> {
     } else {
         u32::try_from(number).ok()
     }
-}
-
-/// The same of 64 bits, without a sign.
-fn wide(text: &str) -> Option<u64> {
-    let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        Some(digits) => (digits, 16),
-        None if text.len() > 1 && text.starts_with('0') => (text, 8),
-        None => (text, 10),
-    };
-    let all = digits.bytes().all(|digit| digit.is_ascii_alphanumeric());
-    u64::from_str_radix(digits, radix).ok().filter(|_| all)
 }
 
 /// What a call returned: a number or the name of an error, which is returned as its negative.

@@ -65,6 +65,10 @@ fn whole_lines() {
             "type=CONTAINER_ID msg=audit(@1.000:1) : contid=unset ",
         ),
         (
+            b"type=CONTAINER_OP msg=audit(1.000:1): op=set opid=2209 old-contid=-1 contid=7,^4,18446744073709551615 res=1",
+            "type=CONTAINER_OP msg=audit(@1.000:1) : op=set opid=2209 old-contid=unset contid=7,^4,unset res=yes ",
+        ),
+        (
             b"type=USER msg=audit(1.000:1): msg='text=a\x1b[2Jb c\x07'",
             "type=USER msg=audit(@1.000:1) : msg='text=a\\033[2Jb c\\007'",
         ),

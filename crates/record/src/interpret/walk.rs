@@ -46,11 +46,12 @@ impl<'a> Walk<'a> {
             _ => {
                 let blank = memchr(b' ', rest).unwrap_or(rest.len());
                 match memchr(b',', &rest[..blank]) {
-                    // Labels may have commas in them.
-                    Some(comma) if Class::of(self.kind, name, &rest[..blank]) != Class::Label => {
-                        (comma, true)
-                    }
-                    _ => (blank, false),
+                    Some(comma) => match Class::of(self.kind, name, &rest[..blank]) {
+                        // Labels may have commas in them, and lists of containers do.
+                        Class::Label | Class::ContainerId => (blank, false),
+                        _ => (comma, true),
+                    },
+                    None => (blank, false),
                 }
             }
         };

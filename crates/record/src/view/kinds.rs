@@ -145,9 +145,9 @@ impl<'a> Kind<'a> for ContId {
     const WHAT: &'static str = "a container identifier";
 
     fn from_value(value: Value<'a>) -> Option<ContId> {
-        match value.text() {
-            b"-1" | b"unset" => Some(ContId::UNSET),
-            _ => number(value).map(ContId),
+        match value {
+            Value::Literal(text) => crate::contid::parse(text),
+            Value::Quoted(_) | Value::Single(_) => None,
         }
     }
 }

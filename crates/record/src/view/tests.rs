@@ -137,28 +137,9 @@ fn containers() {
         read("type=UNKNOWN[1336] msg=audit(1.002:3): record=1 contid=2,^1,3,^1");
     assert_eq!(id.record, Some(1));
     assert_eq!(id.contid.chains(), [[ContId(2), ContId(1)], [ContId(3), ContId(1)]]);
-}
-
-#[test]
-fn lists_of_containers() {
-    let chains = |text: &'static str| {
-        let list = ContIds::parse(text.as_bytes())?;
-        Some(
-            list.chains()
-                .iter()
-                .map(|c| c.iter().map(|id| id.0).collect())
-                .collect::<Vec<Vec<_>>>(),
-        )
-    };
-    assert_eq!(chains("1"), Some(vec![vec![1]]));
-    assert_eq!(chains("4,^2,^1"), Some(vec![vec![4, 2, 1]]));
-    assert_eq!(chains("4^2^1"), Some(vec![vec![4, 2, 1]]));
-    assert_eq!(chains("4^2,3^2"), Some(vec![vec![4, 2], vec![3, 2]]));
-    assert_eq!(chains("-1"), Some(vec![vec![u64::MAX]]));
-    assert_eq!(chains("unset"), Some(vec![vec![u64::MAX]]));
-    for bad in ["", ",", "1,", "^1", "1,^", "1^", "x", "+1", "18446744073709551616", "1 2", "0x1"] {
-        assert_eq!(chains(bad), None, "{bad}");
-    }
+    let id: ContainerId<'_> =
+        read("type=CONTAINER_ID msg=audit(1.002:3): contid=7 VT_REF=opid:1234 VT_CONF=late");
+    assert_eq!((id.refers_to, id.is_of_subject()), (Some(&b"opid:1234"[..]), false));
 }
 
 #[test]

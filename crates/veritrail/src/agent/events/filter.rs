@@ -1,6 +1,6 @@
 //! What a reader wants: one JSON object on the first line.
 
-use record::view::ContIds;
+use record::contid::ContIds;
 use record::{Line, RecordType};
 use serde::{Deserialize, Serialize};
 
