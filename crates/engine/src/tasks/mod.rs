@@ -12,12 +12,18 @@
 //! All times are nanoseconds since boot.
 
 mod images;
+mod labels;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use record::units::ContId;
+
 use self::images::Images;
 pub use self::images::{Image, Namespaces};
+pub(crate) use self::labels::Aborted;
+pub use self::labels::Label;
+use self::labels::Labels;
 
 /// A process: its number in the initial pid namespace, and when it began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,8 +34,22 @@ pub struct ProcessId {
     pub start_ns: u64,
 }
 
+impl ProcessId {
+    /// Whether they are one, as far as `/proc` told when one of them began.
+    pub(crate) fn may_be(self, other: ProcessId) -> bool {
+        let same_tick = self.start_ns / TICK_NS == other.start_ns / TICK_NS;
+        self.pid == other.pid
+            && (self == other || (same_tick && (self.is_rough() || other.is_rough())))
+    }
+
+    /// Whether it may be the beginning of a tick that is told.
+    fn is_rough(self) -> bool {
+        self.start_ns.is_multiple_of(TICK_NS)
+    }
+}
+
 /// What `/proc/PID/stat` counts in.
-const TICK_NS: u64 = 10_000_000;
+pub(crate) const TICK_NS: u64 = 10_000_000;
 
 /// A process that is kept.
 #[derive(Clone, Debug)]
@@ -43,6 +63,16 @@ pub struct Process {
     /// When it was last known to live.
     seen: u64,
     images: Images,
+    labels: Labels,
+}
+
+impl Process {
+    /// The container it was in, and whether that is known of that very time; none where no label of it
+    /// was seen.
+    #[must_use]
+    pub fn contid(&self, at_ns: u64) -> Option<(ContId, bool)> {
+        self.labels.at(at_ns)
+    }
 }
 
 /// What happened to a process.
@@ -69,6 +99,8 @@ pub struct Sighting {
     pub parent: ProcessId,
     /// What it is from now on. The file of a [`Change::Exec`] counts instead of the one in here.
     pub image: Image,
+    /// The label it carries; none where the source does not show labels, as `/proc` does not.
+    pub label: Option<Label>,
 }
 
 /// Who had a number at a time.
@@ -102,6 +134,8 @@ pub struct Tasks {
     losses: VecDeque<[u64; 2]>,
     /// Everything up to here was heard or lost.
     heard: u64,
+    /// Sets of labels that were taken back.
+    aborted: Aborted,
     counts: Counts,
 }
 
@@ -112,6 +146,8 @@ pub struct Counts {
     pub forgotten_early: u64,
     /// Living ones that were not kept.
     pub turned_away: u64,
+    /// Sets taken back that are not remembered any more.
+    pub sets_forgotten: u64,
 }
 
 /// Losses that are told apart; of more, the oldest become one.
@@ -128,13 +164,14 @@ impl Tasks {
             ended: VecDeque::new(),
             losses: VecDeque::new(),
             heard: 0,
+            aborted: Aborted::default(),
             counts: Counts::default(),
         }
     }
 
     /// An event of the kernel.
     pub fn handle(&mut self, change: Change, sighting: Sighting) {
-        let Sighting { at_ns, id, parent, mut image } = sighting;
+        let Sighting { at_ns, id, parent, mut image, label } = sighting;
         self.make_exact(id);
         match &change {
             Change::Exec(file) => image.program = Some(Arc::from(file.as_slice())),
@@ -154,6 +191,9 @@ impl Tasks {
         let Some(process) = self.processes.get_mut(&id) else { return };
         process.parent = parent;
         process.seen = process.seen.max(at_ns);
+        if let Some(label) = label {
+            process.labels.saw(since, self.aborted.resolve(label));
+        }
         if change == Change::Exit {
             // The kernel has taken some of it from it already.
             if process.images.is_empty() {
@@ -170,14 +210,8 @@ impl Tasks {
 
     /// A living process as `/proc` shows it now; `id` has the beginning of its tick.
     pub fn handle_listed(&mut self, sighting: Sighting) {
-        let Sighting { at_ns, id, parent, image } = sighting;
-        let ticks = id.start_ns / TICK_NS;
-        let same = self
-            .of_number(id.pid)
-            .find(|(known, process)| {
-                known.start_ns / TICK_NS == ticks && process.ended.is_none_or(|end| end >= at_ns)
-            })
-            .map(|(known, _)| *known);
+        let Sighting { at_ns, id, parent, image, label } = sighting;
+        let same = self.same(id, at_ns);
         let id = same.unwrap_or(id);
         if !self.keep(id, parent, at_ns, same.is_some()) {
             return;
@@ -187,6 +221,32 @@ impl Tasks {
         // What an event told is as good, and may be newer.
         if process.images.is_empty() || crosses(&self.losses, process.images.since(), at_ns) {
             process.images.push(at_ns, image);
+        }
+        if let Some(label) = label {
+            process.labels.saw(at_ns, self.aborted.resolve(label));
+        }
+    }
+
+    /// This living process was given a label then; its time may be the beginning of a tick.
+    pub fn handle_labelled(&mut self, id: ProcessId, at_ns: u64, label: Label) {
+        let id = self.same(id, at_ns).unwrap_or(id);
+        // Its beginning may not have been heard of yet.
+        let nobody = ProcessId { pid: 0, start_ns: 0 };
+        if !self.keep(id, nobody, at_ns, !id.is_rough()) {
+            return;
+        }
+        if let Some(process) = self.processes.get_mut(&id) {
+            process.labels.saw(at_ns, self.aborted.resolve(label));
+        }
+    }
+
+    /// The set of that generation was taken back: whoever has it belongs to `before`.
+    pub fn handle_aborted(&mut self, generation: u64, before: ContId) {
+        if self.aborted.push(generation, before) {
+            self.counts.sets_forgotten = self.counts.sets_forgotten.saturating_add(1);
+        }
+        for process in self.processes.values_mut() {
+            process.labels.abort(generation, before);
         }
     }
 
@@ -240,6 +300,36 @@ impl Tasks {
         }
     }
 
+    /// Whether everything up to there has come.
+    #[must_use]
+    pub fn has_heard(&self, until_ns: u64) -> bool {
+        self.heard >= until_ns
+    }
+
+    /// Those that had this number at some time between the two, and whether it surely was that one
+    /// where it had it.
+    pub(crate) fn holders(
+        &self,
+        pid: u32,
+        from_ns: u64,
+        to_ns: u64,
+    ) -> impl Iterator<Item = (&Process, bool)> {
+        let had = move |(id, process): &(&ProcessId, &Process)| {
+            id.start_ns <= to_ns && process.ended.is_none_or(|end| end >= from_ns)
+        };
+        self.of_number(pid).filter(had).map(move |(id, process)| {
+            let began = process.exact || from_ns >= id.start_ns.saturating_add(TICK_NS);
+            let lasted = process.seen >= to_ns || !crosses(&self.losses, process.seen, to_ns);
+            (process, began && lasted)
+        })
+    }
+
+    /// The last that had this number before, unless another one may have had it since.
+    pub(crate) fn last_holder(&self, pid: u32, at_ns: u64) -> Option<&Process> {
+        let (_, last) = self.of_number(pid).rev().find(|(id, _)| id.start_ns <= at_ns)?;
+        (!crosses(&self.losses, last.seen, at_ns)).then_some(last)
+    }
+
     /// This very process, as it was last.
     #[must_use]
     pub fn process(&self, id: ProcessId) -> Option<(&Process, &Image)> {
@@ -263,6 +353,15 @@ impl Tasks {
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// The one that is known by that number and tick, and lived then.
+    fn same(&self, id: ProcessId, at_ns: u64) -> Option<ProcessId> {
+        let ticks = id.start_ns / TICK_NS;
+        let same = self.of_number(id.pid).find(|(known, process)| {
+            known.start_ns / TICK_NS == ticks && process.ended.is_none_or(|end| end >= at_ns)
+        });
+        same.map(|(known, _)| *known)
     }
 
     fn of_number(&self, pid: u32) -> impl DoubleEndedIterator<Item = (&ProcessId, &Process)> {
@@ -310,8 +409,9 @@ impl Tasks {
                 self.counts.forgotten_early = self.counts.forgotten_early.saturating_add(1);
             }
         }
-        let images = Images::default();
-        self.processes.insert(id, Process { parent, ended: None, exact, seen: at_ns, images });
+        let (images, labels) = Default::default();
+        self.processes
+            .insert(id, Process { parent, ended: None, exact, seen: at_ns, images, labels });
         true
     }
 }

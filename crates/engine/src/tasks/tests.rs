@@ -13,7 +13,13 @@ fn image(comm: &str) -> Image {
 }
 
 fn seen(at_ns: u64, id: ProcessId, comm: &str) -> Sighting {
-    Sighting { at_ns, id, parent: ProcessId { pid: 1, start_ns: 0 }, image: image(comm) }
+    Sighting {
+        at_ns,
+        id,
+        parent: ProcessId { pid: 1, start_ns: 0 },
+        image: image(comm),
+        label: None,
+    }
 }
 
 fn table() -> Tasks {
@@ -137,10 +143,10 @@ fn the_dead_are_forgotten_in_time_and_before_the_living() {
         tasks.handle(Change::Fork, seen(pid.into(), id(pid, pid.into()), "p"));
     }
     tasks.handle(Change::Fork, seen(4, id(4, 4), "p"));
-    assert_eq!(tasks.counts(), Counts { forgotten_early: 0, turned_away: 1 });
+    assert_eq!(tasks.counts(), Counts { turned_away: 1, ..Counts::default() });
     tasks.handle(Change::Exit, seen(5, id(2, 2), "p"));
     tasks.handle(Change::Fork, seen(6, id(5, 6), "p"));
-    assert_eq!(tasks.counts(), Counts { forgotten_early: 1, turned_away: 1 });
+    assert_eq!(tasks.counts(), Counts { forgotten_early: 1, turned_away: 1, ..Counts::default() });
     tasks.handle_heard(6);
     assert_eq!((said(&tasks, 2, 6), said(&tasks, 5, 6)), ("unknown".into(), "certain p".into()));
     tasks.handle(Change::Exit, seen(7, id(5, 6), "p"));
@@ -186,4 +192,36 @@ fn twenty_thousand_processes_fit_a_few_megabytes() {
     let each = size_of::<(ProcessId, Process)>() + size_of::<(u64, Image)>() + 64;
     // Nodes of the tree are at least half full.
     assert!(2 * each * tasks.len() < 20 << 20, "{each} bytes");
+}
+
+#[test]
+fn a_label_is_of_its_time_and_inherited() {
+    let at = |tasks: &Tasks, pid, at| tasks.holders(pid, at, at).next().unwrap().0.contid(at);
+    let label = |contid, generation| Label { contid: ContId(contid), generation };
+    let mut tasks = table();
+    let parent = id(10, 101);
+    // Told before its beginning was.
+    tasks.handle_labelled(parent, 150, label(7, 150));
+    tasks.handle(Change::Fork, Sighting { label: Some(Label::UNSET), ..seen(102, parent, "sh") });
+    let child = Sighting { label: Some(label(7, 150)), ..seen(201, id(11, 201), "sh") };
+    tasks.handle(Change::Fork, child);
+    assert_eq!(at(&tasks, 10, 149), Some((ContId::UNSET, true)));
+    assert_eq!(at(&tasks, 10, 150), Some((ContId(7), true)));
+    assert_eq!(at(&tasks, 11, 300), Some((ContId(7), true)));
+    // What was before the set changes nothing that comes after it.
+    let late = Sighting { label: Some(Label::UNSET), ..seen(140, parent, "sh") };
+    tasks.handle(Change::Exec(b"x".to_vec()), late);
+    assert_eq!(at(&tasks, 10, 150), Some((ContId(7), true)));
+    tasks.handle_aborted(150, ContId(3));
+    let grandchild = Sighting { label: Some(label(7, 150)), ..seen(401, id(12, 401), "sh") };
+    tasks.handle(Change::Fork, grandchild);
+    for pid in [10, 11, 12] {
+        assert_eq!(at(&tasks, pid, 500), Some((ContId(3), true)));
+    }
+    tasks.handle_listed(seen(600, id(13, TICK_NS * 2), "daemon"));
+    assert_eq!(tasks.process(id(13, TICK_NS * 2)).unwrap().0.contid(700), None);
+    for generation in 1000..5000 {
+        tasks.handle_aborted(generation, ContId(3));
+    }
+    assert!(tasks.counts().sets_forgotten > 2000);
 }

@@ -72,7 +72,7 @@ impl Processes {
 
     /// What is shown of the table.
     pub(super) fn shown(&self) -> status::Tasks {
-        let Counts { forgotten_early, turned_away } = self.tasks.counts();
+        let Counts { forgotten_early, turned_away, .. } = self.tasks.counts();
         let kept = u64::try_from(self.tasks.len()).unwrap_or(u64::MAX);
         status::Tasks { kept, forgotten_early, turned_away }
     }
@@ -108,6 +108,7 @@ fn sighting(task: &Task) -> Sighting {
                 network: task.net_ns,
             },
         },
+        label: None,
     }
 }
 
@@ -153,6 +154,7 @@ fn listed_one(pid: u32) -> Option<Sighting> {
             session: facts.task.ses,
             namespaces: Namespaces { user, mount, pid: for_children, network },
         },
+        label: None,
     })
 }
 
