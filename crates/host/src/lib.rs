@@ -31,6 +31,7 @@ pub mod process;
 pub mod pstore;
 pub mod sandbox;
 pub mod space_map;
+pub mod target;
 mod text;
 pub mod uevent;
 mod wait;

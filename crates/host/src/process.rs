@@ -76,7 +76,18 @@ const PF_KTHREAD: u32 = 0x0020_0000;
 /// More than any of these files has.
 const ENOUGH: u64 = 64 << 10;
 
-fn read(task: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
+/// Reads a file of the folder of a task.
+///
+/// # Errors
+/// `NotFound` where the file or the task is not there (any more).
+pub(crate) fn read(task: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
+    let text = read_any(task, name)?;
+    // So does the directory of a task that has ended, in places.
+    if text.is_empty() { Err(gone()) } else { Ok(text) }
+}
+
+/// The same of a file that may be empty.
+pub(crate) fn read_any(task: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let file = rustix::fs::openat(task, name, flags, Mode::empty()).map_err(error_of)?;
     let mut text = Vec::new();
@@ -84,8 +95,7 @@ fn read(task: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
         .take(ENOUGH)
         .read_to_end(&mut text)
         .map_err(|error| Errno::from_io_error(&error).map_or(error, error_of))?;
-    // So does the directory of a task that has ended, in places.
-    if text.is_empty() { Err(gone()) } else { Ok(text) }
+    Ok(text)
 }
 
 /// A kernel without audit has neither file, and a task of nobody's login the same number.
@@ -175,11 +185,8 @@ impl Status {
     /// has another form. The name is escaped there, so no line is the task's own.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
-        let line = |name: &[u8]| {
-            let mut lines = text.split(|b| *b == b'\n');
-            lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(b":"))
-        };
-        let four = |name| {
+        let line = |name: &[u8]| line(text, name);
+        let four = |name: &[u8]| {
             let mut numbers = line(name)?.trim_ascii().split(|b| *b == b'\t').map(decimal);
             let four = [numbers.next()??, numbers.next()??, numbers.next()??, numbers.next()??];
             numbers.next().is_none().then_some(four)
@@ -191,6 +198,12 @@ impl Status {
             gid: four(b"Gid")?,
         })
     }
+}
+
+/// What stands behind `name:` in the text of such a file.
+pub(crate) fn line<'a>(text: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let mut lines = text.split(|b| *b == b'\n');
+    lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(b":"))
 }
 
 /// The terminal's name as audit prints it (`tty_name`): the driver's name and the line's number,

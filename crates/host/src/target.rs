@@ -1,0 +1,281 @@
+//! What has to be known of a process before it is given an audit container id, and of whoever asks for it.
+//!
+//! Facts only, each as it is at the moment of the call. What they mean is decided elsewhere.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::fs::{AtFlags, Dir, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::process::{self, line};
+use crate::text::decimal;
+use crate::wait::readable;
+
+/// A process that is to be labelled, held so that another one with its number is never taken for it.
+#[derive(Debug)]
+pub struct Target {
+    tid: u32,
+    tgid: u32,
+    start_time: u64,
+    pidfd: OwnedFd,
+    /// `/proc/TGID`.
+    folder: OwnedFd,
+}
+
+impl Target {
+    /// The process that this task is of, a thread of it or its first.
+    ///
+    /// # Errors
+    /// ESRCH where it is gone or was waited for; what `/proc` answered.
+    pub fn open(tid: u32) -> io::Result<Target> {
+        let task = folder(tid)?;
+        let tgid: u32 = number(&process::read(&task, "status").map_err(gone)?, b"Tgid")?;
+        let pid = i32::try_from(tgid).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| gone(error.into()))?;
+        let folder = folder(tgid)?;
+        let start_time = start_time(&folder)?;
+        // As the thread is still there, all this time the number was its process's.
+        process::read(&task, "status").map_err(gone)?;
+        Ok(Target { tid, tgid, start_time, pidfd, folder })
+    }
+
+    /// Its number in the initial pid namespace.
+    #[must_use]
+    pub fn tgid(&self) -> u32 {
+        self.tgid
+    }
+
+    /// Whether the task that was asked for is the process's first thread.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        self.tid == self.tgid
+    }
+
+    /// When it began, in clock ticks since boot (`/proc/PID/stat`): with the number, its identity.
+    #[must_use]
+    pub fn start_time(&self) -> u64 {
+        self.start_time
+    }
+
+    /// Whether it runs: it has not ended, waited for or not.
+    ///
+    /// # Errors
+    /// What poll(2) answered.
+    pub fn is_alive(&self) -> io::Result<bool> {
+        readable(&self.pidfd, Some(Duration::ZERO)).map(|ended| !ended)
+    }
+
+    /// How many threads it has, of which at least one is.
+    ///
+    /// # Errors
+    /// ESRCH where it was waited for.
+    pub fn threads(&self) -> io::Result<u32> {
+        number(&process::read(&self.folder, "status").map_err(gone)?, b"Threads")
+    }
+
+    /// The processes that it has to wait for, of all its threads, those that have ended too. Some may be
+    /// left out where others are waited for meanwhile; where there are any, one is told.
+    ///
+    /// # Errors
+    /// ESRCH where it was waited for itself.
+    pub fn children(&self) -> io::Result<Vec<u32>> {
+        let mut children = BTreeSet::new();
+        for thread in threads_of(&self.folder)? {
+            let text = match process::read_any(&self.folder, &format!("task/{thread}/children")) {
+                Ok(text) => text,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    if process::read(&self.folder, &format!("task/{thread}/stat")).is_err() {
+                        // It has ended, and what it had is another thread's.
+                        continue;
+                    }
+                    // A kernel without CONFIG_PROC_CHILDREN.
+                    return children_by_parent(self.tgid);
+                }
+                Err(error) => return Err(error),
+            };
+            let numbers = text.split(|byte| *byte == b' ').filter_map(decimal::<u32>);
+            children.extend(numbers);
+        }
+        Ok(children.into_iter().collect())
+    }
+}
+
+impl AsFd for Target {
+    /// Its pidfd.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+/// The inode number of the initial user namespace: `PROC_USER_INIT_INO` of linux/proc_ns.h.
+const INITIAL_USER_NS: u64 = 0xEFFF_FFFD;
+
+/// `CAP_AUDIT_CONTROL` of linux/capability.h.
+const AUDIT_CONTROL: u32 = 30;
+
+/// Whether this task may control audit now: it has CAP_AUDIT_CONTROL, and in the initial user namespace, as the
+/// kernel's `capable` has it. Ask it anew with each request: rights change. Not for 0, which stands for
+/// a task of another pid namespace.
+///
+/// Takes CAP_SYS_PTRACE for tasks of others.
+///
+/// # Errors
+/// ESRCH where it is gone; what `/proc` answered.
+pub fn may_control_audit(tid: u32) -> io::Result<bool> {
+    if tid == 0 {
+        return Ok(false);
+    }
+    let task = folder(tid)?;
+    let user = rustix::fs::statat(&task, "ns/user", AtFlags::empty());
+    let user = user.map_err(|error| gone(error.into()))?;
+    let status = process::read(&task, "status").map_err(gone)?;
+    let effective = line(&status, b"CapEff").and_then(|text| str::from_utf8(text).ok());
+    let effective = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
+    let effective = effective.ok_or_else(other_form)?;
+    Ok(user.st_ino == INITIAL_USER_NS && effective & (1 << AUDIT_CONTROL) != 0)
+}
+
+/// The folder of a task: it stays that of this very task.
+fn folder(tid: u32) -> io::Result<OwnedFd> {
+    if tid == 0 {
+        return Err(Errno::SRCH.into());
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(format!("/proc/{tid}"), flags, Mode::empty())
+        .map_err(|error| gone(error.into()))
+}
+
+/// `/proc` has no file of a task that is gone.
+fn gone(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::NotFound { Errno::SRCH.into() } else { error }
+}
+
+fn other_form() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "text in /proc of an unknown form")
+}
+
+fn number(status: &[u8], name: &[u8]) -> io::Result<u32> {
+    let text = line(status, name).ok_or_else(other_form)?;
+    decimal(text.trim_ascii()).ok_or_else(other_form)
+}
+
+fn start_time(folder: &OwnedFd) -> io::Result<u64> {
+    let text = process::read(folder, "stat").map_err(gone)?;
+    process::Stat::parse(&text).map(|stat| stat.start_time).ok_or_else(other_form)
+}
+
+fn threads_of(folder: &OwnedFd) -> io::Result<Vec<u32>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let tasks = rustix::fs::openat(folder, "task", flags, Mode::empty());
+    let tasks = tasks.map_err(|error| gone(error.into()))?;
+    let mut threads = Vec::new();
+    for entry in Dir::new(tasks)? {
+        let entry = entry.map_err(|error| gone(error.into()))?;
+        threads.extend(decimal::<u32>(entry.file_name().to_bytes()));
+    }
+    Ok(threads)
+}
+
+/// The same by looking at every process.
+fn children_by_parent(parent: u32) -> io::Result<Vec<u32>> {
+    let mut children = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let Some(pid) = decimal::<u32>(entry?.file_name().as_encoded_bytes()) else { continue };
+        let of = folder(pid).and_then(|task| process::read(&task, "status"));
+        if of.is_ok_and(|status| number(&status, b"PPid").ok() == Some(parent)) {
+            children.push(pid);
+        }
+    }
+    Ok(children)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn a_process_and_its_children() {
+        // Nobody waits for true(1): the shell is another program by then.
+        let script = "sleep 3 & true & exec sleep 60";
+        let mut shell = Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();
+        let target = Target::open(shell.id()).unwrap();
+        assert!(target.is_leader() && target.is_alive().unwrap());
+        assert_eq!((target.tgid(), target.threads().unwrap()), (shell.id(), 1));
+        assert_eq!(target.start_time(), process::facts(shell.id()).unwrap().start_time);
+        let comm = || std::fs::read(format!("/proc/{}/comm", shell.id())).unwrap();
+        while comm() != b"sleep\n" {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let mut by_parent = children_by_parent(shell.id()).unwrap();
+        by_parent.sort_unstable();
+        assert_eq!(target.children().unwrap(), by_parent);
+        assert_eq!(by_parent.len(), 2, "{by_parent:?}");
+        shell.kill().unwrap();
+        while target.is_alive().unwrap() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // Not waited for, it is still there.
+        assert_eq!(target.children().unwrap(), [0; 0]);
+        shell.wait().unwrap();
+        for error in [target.children().unwrap_err(), target.threads().unwrap_err()] {
+            assert_eq!(error.raw_os_error(), Some(libc::ESRCH));
+        }
+        assert_eq!(Target::open(shell.id()).unwrap_err().raw_os_error(), Some(libc::ESRCH));
+    }
+
+    #[test]
+    fn a_thread_is_of_its_process() {
+        let tid = rustix::thread::gettid().as_raw_nonzero().get();
+        let target = Target::open(tid.try_into().unwrap()).unwrap();
+        assert_eq!((target.tgid(), target.is_leader()), (std::process::id(), false));
+        assert!(target.threads().unwrap() >= 2);
+        for nobody in [0, u32::MAX] {
+            assert_eq!(Target::open(nobody).unwrap_err().raw_os_error(), Some(libc::ESRCH));
+        }
+    }
+
+    #[test]
+    fn who_may_control_audit() {
+        assert!(!may_control_audit(0).unwrap());
+        if !rustix::process::geteuid().is_root() {
+            assert!(!may_control_audit(std::process::id()).unwrap());
+            return;
+        }
+        let initial = std::fs::read_link("/proc/self/ns/user").unwrap();
+        if initial.to_str() == Some("user:[4026531837]") {
+            assert!(may_control_audit(std::process::id()).unwrap());
+        }
+        let judged = |arguments: &[&str]| {
+            let mut child = Command::new(arguments[0])
+                .args(&arguments[1..])
+                .args(["cat"])
+                .stdin(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let comm = format!("/proc/{}/comm", child.id());
+            while std::fs::read(&comm).unwrap() != b"cat\n" && child.try_wait().unwrap().is_none() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            let may = may_control_audit(child.id());
+            child.kill().unwrap();
+            child.wait().unwrap();
+            may
+        };
+        // Root of its own namespace has every right there.
+        for arguments in [
+            &["unshare", "--user", "--map-root-user"][..],
+            &["setpriv", "--reuid=1", "--clear-groups"],
+        ] {
+            match judged(arguments) {
+                Ok(may) => assert!(!may, "{arguments:?}"),
+                Err(error) => eprintln!("skipped: {arguments:?} did not run: {error}"),
+            }
+        }
+    }
+}
