@@ -17,7 +17,7 @@ use rustix::net::{
 use crate::wait::readable;
 
 /// The most descriptors one message carries.
-pub const MAX_DESCRIPTORS: usize = 16;
+pub const MAX_DESCRIPTORS: usize = 32;
 
 /// One end.
 #[derive(Debug)]

@@ -200,6 +200,6 @@ mod tests {
     fn the_layouts_are_those_of_the_programs() {
         assert_eq!(size_of::<RawTimex>(), 168);
         // The head, and `struct clock_event` behind it.
-        assert_eq!(size_of::<Raw>() + 96, 672);
+        assert_eq!(size_of::<Raw>() + 112, 688);
     }
 }

@@ -11,17 +11,19 @@ use super::ring::Mapping;
 
 /// `FAILURES` and `PROGRAMS` of `events.h`.
 const KINDS: usize = 4;
-const PROGRAMS: usize = 8;
+const PROGRAMS: usize = 16;
 
 /// Failed calls of one program since it was loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Failures {
     /// The ring had no room: events lost.
     pub reserve: u64,
-    /// A map had no room or no entry: events lost.
+    /// A map had no room or no entry: events lost. Of [`Program::Labels`]: the label is kept elsewhere.
     pub storage: u64,
     /// Memory could not be read: events that lack something.
     pub read: u64,
+    /// Tasks that are without the label which they should have.
+    pub label: u64,
 }
 
 impl Failures {
@@ -52,14 +54,15 @@ impl Counters {
             let at = usize::try_from(program.number()).ok()? * KINDS + kind;
             Some(self.0.u64_at(at * 8).ok()?.load(Ordering::Relaxed))
         };
-        let [reserve, storage, read] = [0, 1, 2].map(|kind| read(kind).unwrap_or(0));
-        Failures { reserve, storage, read }
+        let [reserve, storage, read, label] = [0, 1, 2, 3].map(|kind| read(kind).unwrap_or(0));
+        Failures { reserve, storage, read, label }
     }
 
     /// Events of all programs that nobody heard of.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        let lost = Program::ALL.map(|program| self.of(program).lost());
-        lost.into_iter().fold(0, u64::saturating_add)
+        let telling = Program::ALL.into_iter().filter(|program| *program != Program::Labels);
+        let lost = telling.map(|program| self.of(program).lost());
+        lost.fold(0, u64::saturating_add)
     }
 }

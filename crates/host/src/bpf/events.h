@@ -13,7 +13,8 @@ enum program {
 	PROGRAM_EXIT = 3,
 	PROGRAM_NAMESPACES = 4,
 	PROGRAM_CLOCK = 5,
-	PROGRAMS = 8,
+	PROGRAM_LABELS = 8, /* tells none */
+	PROGRAMS = 16,
 };
 
 /* What can fail in one. */
@@ -21,6 +22,7 @@ enum failure {
 	FAILURE_RESERVE = 0, /* the ring had no room: the event is lost */
 	FAILURE_STORAGE = 1, /* a map had no room or no entry: the event is lost */
 	FAILURE_READ = 2,    /* memory could not be read: the event lacks it */
+	FAILURE_LABEL = 3,   /* a task is without its label */
 	FAILURES = 4,
 };
 
@@ -38,8 +40,11 @@ struct {
 	__type(value, __u64);
 } failures SEC(".maps");
 
-/* Bytes that may wait in the ring before the reader is woken; until then it comes by itself. */
-const volatile __u64 wake_at = 0;
+/* What the loader says, before the verifier looks: what is off costs nothing. */
+const volatile struct settings {
+	__u64 wake_at; /* bytes in the ring at which the reader is woken; before, it comes by itself */
+	__u64 labels;  /* whether tasks have labels */
+} settings = {};
 
 /* Whose times and names are the thread group's, and whose pid is the thread's. */
 struct task {
@@ -47,6 +52,8 @@ struct task {
 	__u64 start_boottime; /* of the process */
 	__u64 parent_start;   /* of its parent */
 	__u64 cgroup;         /* of the unified hierarchy */
+	__u64 contid;         /* all ones: none */
+	__u64 generation;     /* of that id: it may still be taken back */
 	__u32 pid;            /* all in the initial pid namespace */
 	__u32 tgid;
 	__u32 parent;
@@ -92,39 +99,9 @@ static __always_inline void *take(enum program program, __u64 size)
 /* Hands an event in. An urgent one wakes the reader. */
 static __always_inline void give(void *event, bool urgent)
 {
-	bool wake = urgent || bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) >= wake_at;
+	bool wake = urgent || bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) >= settings.wake_at;
 
 	bpf_ringbuf_submit(event, wake ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
-}
-
-/* Says who this task is. */
-static __always_inline void describe(struct task *out, struct task_struct *task)
-{
-	struct task_struct *leader = task->group_leader;
-	struct task_struct *parent = task->real_parent;
-	struct nsproxy *proxy = task->nsproxy;
-	const struct cred *cred = task->cred;
-
-	out->boottime_ns = bpf_ktime_get_boot_ns();
-	out->start_boottime = leader->start_boottime;
-	out->parent_start = parent->group_leader->start_boottime;
-	out->cgroup = task->cgroups->dfl_cgrp->kn->id;
-	out->pid = task->pid;
-	out->tgid = task->tgid;
-	out->parent = parent->tgid;
-	out->uid = cred->uid.val;
-	out->loginuid = task->loginuid.val;
-	out->session = task->sessionid;
-	out->user_ns = cred->user_ns->ns.inum;
-	out->mnt_ns = 0;
-	out->pid_ns = 0;
-	out->net_ns = 0;
-	if (proxy) {
-		out->mnt_ns = proxy->mnt_ns->ns.inum;
-		out->pid_ns = proxy->pid_ns_for_children->ns.inum;
-		out->net_ns = proxy->net_ns->ns.inum;
-	}
-	__builtin_memcpy(out->comm, leader->comm, sizeof(out->comm));
 }
 
 #endif

@@ -42,6 +42,9 @@ enum {
 enum {
 	BPF_RB_AVAIL_DATA = 0,
 };
+enum {
+	BPF_LOCAL_STORAGE_GET_F_CREATE = 1ULL << 0,
+};
 
 /* Of the helpers that not every kernel has. */
 enum bpf_func_id___vt {

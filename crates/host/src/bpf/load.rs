@@ -2,12 +2,17 @@
 
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use libbpf_rs::btf::Btf;
 use libbpf_rs::btf::types::Func;
-use libbpf_rs::{Link, MapCore, Object, ObjectBuilder, OpenObject, PrintLevel, set_print};
+use libbpf_rs::{
+    Link, MapCore, MapHandle, Object, ObjectBuilder, OpenObject, PrintLevel, set_print,
+};
 
+use super::labels::{self, Labels};
+use super::pins::{self, Folder, Pins};
 use super::program::Program;
 use super::shared::Shared;
 use super::tracepoint::Tracepoints;
@@ -28,12 +33,20 @@ pub struct Wanted {
     /// Whether the kernel is to count runs and their time, of every program of the host, which
     /// costs each run some 50 ns.
     pub statistics: bool,
+    /// Where labels stay when these programs end: a folder to be made in bpffs, such as
+    /// `/sys/fs/bpf/veritrail`, of whoever loads and nobody else. None: they do not stay.
+    pub pins: Option<PathBuf>,
 }
 
 impl Default for Wanted {
     fn default() -> Wanted {
         // A thousand processes a second that begin, run a program and end fill half a megabyte.
-        Wanted { programs: Program::ALL.to_vec(), ring_bytes: 4 << 20, statistics: false }
+        Wanted {
+            programs: Program::ALL.to_vec(),
+            ring_bytes: 4 << 20,
+            statistics: false,
+            pins: None,
+        }
     }
 }
 
@@ -55,6 +68,8 @@ pub struct Report {
     pub programs: Vec<(Program, State)>,
     /// Why runs are not counted, where they should be.
     pub no_statistics: Option<String>,
+    /// Whether labels stay when these programs end.
+    pub pins: Pins,
 }
 
 impl Report {
@@ -115,7 +130,14 @@ impl Programs {
         if !able.contains(&Program::Clock) {
             able.append(&mut instead);
         }
-        let mut loaded = load_some(&able, wanted);
+        let has_labels = able.contains(&Program::Labels);
+        let mut pins = Pins::Off;
+        let mut folder = wanted.pins.as_deref().filter(|_| has_labels).map(Folder::open);
+        let maps = match &mut folder {
+            Some(Ok(folder)) => folder.take_maps(),
+            _ => Vec::new(),
+        };
+        let mut loaded = load_some(&able, wanted, &maps);
         // One refused program spoils the object: it is tried without, as often as there are some.
         while let Err((why, Some(refused))) = &loaded
             && able.contains(refused)
@@ -130,7 +152,7 @@ impl Programs {
                 able.retain(|program| *program != Program::ClockValues);
                 able.append(&mut instead);
             }
-            loaded = load_some(&able, wanted);
+            loaded = load_some(&able, wanted, &maps);
         }
         match loaded {
             Err((why, _)) => {
@@ -140,9 +162,17 @@ impl Programs {
             }
             Ok(object) => {
                 let mut attached = Vec::new();
+                // Programs at one place run in the order in which they came: a child has its label
+                // before it is told.
+                able.sort_by_key(|program| *program != Program::Labels);
                 for program in able {
                     match attach(&object, program) {
-                        Ok(links) => {
+                        Ok(mut links) => {
+                            if program == Program::Labels
+                                && let Some(folder) = folder.take()
+                            {
+                                pins = pin(folder, &object, &mut links);
+                            }
                             programs.links.extend(links);
                             attached.push(program);
                             set(program, State::Attached);
@@ -150,6 +180,7 @@ impl Programs {
                         Err(why) => set(program, State::Missing(why)),
                     }
                 }
+                attached.sort();
                 match descriptors(&object, &attached) {
                     Ok(shared) => programs.shared = (!attached.is_empty()).then_some(shared),
                     Err(error) => {
@@ -161,7 +192,7 @@ impl Programs {
                 }
             }
         }
-        (programs, Report { programs: states, no_statistics })
+        (programs, Report { programs: states, no_statistics, pins })
     }
 
     /// The descriptors themselves: none where no program runs.
@@ -179,6 +210,11 @@ impl Programs {
     }
 }
 
+fn pin(folder: Result<Folder, String>, object: &Object, links: &mut [Link]) -> Pins {
+    let Some(link) = links.first_mut() else { return Pins::Off };
+    folder.and_then(|folder| folder.pin(object, link)).unwrap_or_else(Pins::Missing)
+}
+
 /// Descriptors of the maps and of these programs.
 fn descriptors(object: &Object, programs: &[Program]) -> io::Result<Shared> {
     let map = |name: &str| {
@@ -191,7 +227,13 @@ fn descriptors(object: &Object, programs: &[Program]) -> io::Result<Shared> {
             functions.push((*program, function.as_fd().try_clone_to_owned()?));
         }
     }
-    Ok(Shared { ring: map("events")?, failures: map("failures")?, functions })
+    let labels = if programs.contains(&Program::Labels) {
+        let [labels, aborted, unstored] = labels::MAPS.map(|(name, ..)| map(name));
+        Some(Labels::new([labels?, aborted?, unstored?])?)
+    } else {
+        None
+    };
+    Ok(Shared { ring: map("events")?, failures: map("failures")?, labels, functions })
 }
 
 fn is_of(program: Program, name: &std::ffi::OsStr) -> bool {
@@ -213,8 +255,14 @@ fn has_clocks_of_its_own() -> bool {
     })
 }
 
-/// An object with these programs only; or why not, and which of them the kernel refused.
-fn load_some(programs: &[Program], wanted: &Wanted) -> Result<Object, (String, Option<Program>)> {
+/// An object with these programs only, and with these maps instead of new ones of their names; or why not,
+/// and which of them the kernel refused.
+fn load_some(
+    programs: &[Program],
+    wanted: &Wanted,
+    maps: &[MapHandle],
+) -> Result<Object, (String, Option<Program>)> {
+    let has_labels = programs.contains(&Program::Labels);
     let prepare = || -> Result<OpenObject, libbpf_rs::Error> {
         let mut object = ObjectBuilder::default().name("veritrail")?.open_memory(&OBJECT.0)?;
         for mut function in object.progs_mut() {
@@ -227,9 +275,14 @@ fn load_some(programs: &[Program], wanted: &Wanted) -> Result<Object, (String, O
             if map.name() == "events" {
                 map.set_max_entries(ring)?;
             } else if map.name().to_string_lossy().ends_with(".rodata") {
-                // The one constant, `wake_at`: the reader has the other half of the room to come.
-                let wake_at = u64::from(ring / 2);
-                map.set_initial_value(zerocopy::IntoBytes::as_bytes(&wake_at))?;
+                // `struct settings`. The reader has the other half of the room to come.
+                let settings = [u64::from(ring / 2), u64::from(has_labels)];
+                map.set_initial_value(zerocopy::IntoBytes::as_bytes(&settings))?;
+            } else if pins::is_of_labels(map.name()) {
+                map.set_autocreate(has_labels)?;
+                if let Some(old) = maps.iter().find(|old| old.name() == map.name()) {
+                    map.reuse_fd(old.as_fd())?;
+                }
             }
         }
         Ok(object)
@@ -335,7 +388,11 @@ impl Said {
 
 fn named(said: &str) -> Option<Program> {
     let mut names = said.lines().filter_map(|line| {
-        let (name, _) = line.split_once("prog '")?.1.split_once('\'')?;
+        let named = |what: &str| Some(line.split_once(what)?.1.split_once('\'')?.0);
+        if named("map '").is_some_and(|name| pins::is_of_labels(name.as_ref())) {
+            return Some(Program::Labels);
+        }
+        let name = named("prog '")?;
         Program::ALL.into_iter().find(|program| program.functions().contains(&name))
     });
     names.next()
@@ -357,6 +414,9 @@ mod tests {
                     libbpf: prog 'veritrail_unshare': BPF program load failed: -EPERM\n\
                     libbpf: failed to load object 'veritrail'\n";
         assert_eq!(named(said), Some(Program::Namespaces));
+        let said = "libbpf: map 'labels': failed to create: -EPERM\n";
+        assert_eq!(named(said), Some(Program::Labels));
+        assert_eq!(named("libbpf: map 'events': failed to create: -EPERM\n"), None);
         assert_eq!(named("libbpf: prog 'other': x\nprog 'veritrail_"), None);
         assert_eq!(named(""), None);
     }

@@ -22,11 +22,14 @@ pub enum Program {
     ClockValues,
     /// Where [`Program::Clock`] cannot be had: the same by the tracepoints of system calls.
     ClockCalls,
+    /// The audit container id of a task, which its children have too ([`Labels`](super::Labels)). It tells
+    /// no event: the others tell the id.
+    Labels,
 }
 
 impl Program {
     /// All of them.
-    pub const ALL: [Program; 7] = [
+    pub const ALL: [Program; 8] = [
         Program::Fork,
         Program::Exec,
         Program::Exit,
@@ -34,6 +37,7 @@ impl Program {
         Program::Clock,
         Program::ClockValues,
         Program::ClockCalls,
+        Program::Labels,
     ];
 
     /// The number that `events.h` gives it.
@@ -47,6 +51,7 @@ impl Program {
             Program::Clock => 5,
             Program::ClockValues => 6,
             Program::ClockCalls => 7,
+            Program::Labels => 8,
         }
     }
 
@@ -67,6 +72,7 @@ impl Program {
             Program::Clock => "clock",
             Program::ClockValues => "clock-values",
             Program::ClockCalls => "clock-calls",
+            Program::Labels => "labels",
         }
     }
 
@@ -85,6 +91,7 @@ impl Program {
             ],
             // Which of them is loaded says the kernel.
             Program::ClockValues => &["veritrail_clock_values", "veritrail_clock_values_of"],
+            Program::Labels => &["veritrail_inherit"],
             Program::ClockCalls => {
                 &["veritrail_clock_call_1", "veritrail_clock_call_2", "veritrail_clock_called"]
             }
@@ -110,6 +117,7 @@ impl Program {
             Program::ClockCalls => {
                 "who changes the clock is known where an audit rule matches the call"
             }
+            Program::Labels => "no process can be given an audit container id",
         }
     }
 }

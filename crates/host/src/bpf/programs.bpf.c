@@ -9,6 +9,8 @@
 #include <bpf/bpf_tracing.h>
 
 #include "events.h"
+#include "labels.h"
+#include "describe.h"
 #include "clock.h"
 #include "namespaces.h"
 #include "tasks.h"

@@ -4,15 +4,18 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::counters::Counters;
+use super::labels::Labels;
 use super::program::{Program, Statistics};
 use super::ring::Reader;
 
-/// Descriptors of the ring, the counters and the programs: duplicates, so that they outlive whoever
+/// Descriptors of the ring, the counters, the labels and the programs: duplicates, so that they outlive whoever
 /// loaded them, but the programs run only as long as that one keeps its links.
 #[derive(Debug)]
 pub struct Shared {
     pub(super) ring: OwnedFd,
     pub(super) failures: OwnedFd,
+    /// Where [`Program::Labels`] runs.
+    pub(super) labels: Option<Labels>,
     /// A program may be several functions.
     pub(super) functions: Vec<(Program, OwnedFd)>,
 }
@@ -24,8 +27,13 @@ pub struct Opened {
     pub reader: Reader,
     /// Of what was lost.
     pub counters: Counters,
+    /// Of tasks; none where nothing has them inherited.
+    pub labels: Option<Labels>,
     functions: Vec<(Program, OwnedFd)>,
 }
+
+/// What stands for a map of the labels where the others are programs.
+const LABELS: [u8; 3] = [u8::MAX; 3];
 
 impl Shared {
     /// The same once more.
@@ -34,6 +42,7 @@ impl Shared {
         Ok(Shared {
             ring: self.ring.try_clone()?,
             failures: self.failures.try_clone()?,
+            labels: self.labels.as_ref().map(Labels::try_clone).transpose()?,
             functions: self.functions.iter().map(function).collect::<io::Result<_>>()?,
         })
     }
@@ -43,16 +52,21 @@ impl Shared {
     #[must_use]
     pub fn to_message(&self) -> (Vec<u8>, Vec<BorrowedFd<'_>>) {
         let numbers = self.functions.iter().map(|(program, _)| program.number());
-        let bytes = numbers.filter_map(|number| u8::try_from(number).ok()).collect();
+        let mut bytes: Vec<_> = numbers.filter_map(|number| u8::try_from(number).ok()).collect();
         let programs = self.functions.iter().map(|(_, fd)| fd.as_fd());
         let fds = [self.ring.as_fd(), self.failures.as_fd()].into_iter().chain(programs);
-        (bytes, fds.collect())
+        let mut fds: Vec<_> = fds.collect();
+        if let Some(labels) = &self.labels {
+            bytes.extend(LABELS);
+            fds.extend(labels.maps());
+        }
+        (bytes, fds)
     }
 
     /// The same at the other end.
     ///
     /// # Errors
-    /// Where descriptors are missing or of an unknown program.
+    /// Where descriptors are missing, of an unknown program or of other maps; needs `/proc`.
     pub fn from_message(bytes: &[u8], fds: Vec<OwnedFd>) -> io::Result<Shared> {
         let wrong = || io::Error::new(io::ErrorKind::InvalidData, "other descriptors of BPF");
         let mut fds = fds.into_iter();
@@ -60,9 +74,18 @@ impl Shared {
         if fds.len() != bytes.len() {
             return Err(wrong());
         }
+        let mut functions: Vec<_> = fds.collect();
+        let (bytes, labels) = match bytes.split_last_chunk() {
+            Some((programs, last)) if *last == LABELS => {
+                let maps = functions.split_off(programs.len()).try_into().map_err(|_| wrong())?;
+                (programs, Some(Labels::new(maps)?))
+            }
+            _ => (bytes, None),
+        };
         let programs = bytes.iter().map(|number| Program::of_number((*number).into()));
         let programs = programs.collect::<Option<Vec<_>>>().ok_or_else(wrong)?;
-        Ok(Shared { ring, failures, functions: programs.into_iter().zip(fds).collect() })
+        let functions = programs.into_iter().zip(functions).collect();
+        Ok(Shared { ring, failures, labels, functions })
     }
 
     /// Opens them for reading; needs `/proc`.
@@ -73,6 +96,7 @@ impl Shared {
         Ok(Opened {
             reader: Reader::new(self.ring)?,
             counters: Counters::new(&self.failures)?,
+            labels: self.labels,
             functions: self.functions,
         })
     }

@@ -18,6 +18,8 @@ struct Head {
     start_boottime: u64,
     parent_start: u64,
     cgroup: u64,
+    contid: u64,
+    generation: u64,
     pid: u32,
     tgid: u32,
     parent: u32,
@@ -43,6 +45,11 @@ pub struct Task {
     pub parent_start: u64,
     /// Of the unified hierarchy: the inode of the directory.
     pub cgroup: u64,
+    /// The audit container id; [`UNSET`](super::UNSET): none.
+    pub contid: u64,
+    /// Whose call set it. Where that is taken back later ([`Labels::is_aborted`](super::Labels::is_aborted)),
+    /// the id is what it was before the call. 0: it will not be.
+    pub generation: u64,
     /// The thread.
     pub pid: u32,
     /// The process.
@@ -173,6 +180,8 @@ impl Head {
             start_boottime: self.start_boottime,
             parent_start: self.parent_start,
             cgroup: self.cgroup,
+            contid: self.contid,
+            generation: self.generation,
             pid: self.pid,
             tgid: self.tgid,
             parent: self.parent,
@@ -202,7 +211,7 @@ mod tests {
         for number in [kind, detail] {
             bytes.extend(ours(number));
         }
-        for number in [100_u64, 90, 80, 70] {
+        for number in [100_u64, 90, 80, 70, 60, 50] {
             bytes.extend(zerocopy::IntoBytes::as_bytes(&number));
         }
         for number in 1..=10 {
@@ -224,6 +233,8 @@ mod tests {
             start_boottime: 90,
             parent_start: 80,
             cgroup: 70,
+            contid: 60,
+            generation: 50,
             pid: 1,
             tgid: 2,
             parent: 3,

@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used)] // Also in the functions that the tests share.
 #![allow(unsafe_code, reason = "adjtimex(2)")]
 
+mod labels;
+mod pins;
+
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
