@@ -62,6 +62,11 @@ impl Home {
         self.run_dir.join("fs")
     }
 
+    /// Where container ids stay while no agent runs: only those of the host's one agent do.
+    pub(super) fn pins(&self) -> Option<PathBuf> {
+        (self.run_dir == Path::new("/run/veritrail")).then(|| "/sys/fs/bpf/veritrail".into())
+    }
+
     /// Makes the directory and becomes its agent, unless there is one.
     pub(super) fn claim(&self) -> Result<Lock, Failure> {
         run_dir::make(&self.run_dir, 0o755)?;

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use host::bpf::Wanted;
 use host::notify;
 use host::sandbox::{self, Capabilities};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -58,7 +59,8 @@ pub(crate) fn run(options: Options, out: &mut dyn Write) -> Result<(), Failure> 
     let point = options.tree.clone().unwrap_or_else(|| options.home.tree());
     let (mut tree, connection) = Tree::attach(point);
     let wanted = options.config.agent_sources().contains(&SourceName::Bpf);
-    let loaded = wanted.then(|| Loaded::load(&options.config.bpf()));
+    let programs = Wanted { pins: options.home.pins(), ..options.config.bpf() };
+    let loaded = wanted.then(|| Loaded::load(&programs));
     give_up_rights(&options.trail)?;
     let (sender, events) = sync_channel(EVENTS);
     watch_signals(&sender)?;

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::agent::sources::bpf::Letter;
 
 /// What both ends speak; they are one program, unless it was replaced while it ran.
-pub(in crate::agent) const VERSION: u32 = 1;
+pub(in crate::agent) const VERSION: u32 = 2;
 
 /// The longest message, in bytes.
 pub(in crate::agent) const LONGEST: usize = 64 << 10;

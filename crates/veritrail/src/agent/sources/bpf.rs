@@ -8,7 +8,9 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use engine::tasks::Sighting;
-use host::bpf::{ClockCall, Event, Opened, Program, Programs, Report, Shared, Statistics, Wanted};
+use host::bpf::{
+    ClockCall, Event, Opened, Pins, Program, Programs, Report, Shared, Statistics, Wanted,
+};
 use serde::{Deserialize, Serialize};
 use trail::Class;
 
@@ -47,6 +49,11 @@ impl Loaded {
         Letter {
             programs: self.programs.shared().map(|shared| shared.to_message().0),
             missing: missing.map(|(program, why)| (program.number(), why.to_owned())).collect(),
+            pins: match &self.report.pins {
+                Pins::Off | Pins::New | Pins::Adopted => None,
+                Pins::Replaced(why) => Some(format!("container ids from before are gone ({why})")),
+                Pins::Missing(why) => Some(format!("container ids end with the agent ({why})")),
+            },
         }
     }
 
@@ -61,6 +68,8 @@ impl Loaded {
 pub(in crate::agent) struct Letter {
     programs: Option<Vec<u8>>,
     missing: Vec<(u32, String)>,
+    /// What there is to say of those labels that should stay.
+    pins: Option<String>,
 }
 
 impl Letter {
@@ -81,6 +90,9 @@ impl Letter {
         for (program, why) in &missing {
             let (word, lack) = (program.word(), program.consequence());
             how.push_str(&format!("; without {word} ({why}): {lack}"));
+        }
+        if let Some(pins) = self.pins {
+            how.push_str(&format!("; {pins}"));
         }
         Ok((Listener { opened, missing }, how))
     }
@@ -217,9 +229,15 @@ impl Told {
             // Where /proc does not say, nothing was counted either.
             let statistics = listener.opened.statistics(program).unwrap_or_default();
             let failures = listener.opened.counters.of(program);
-            let now = Before {
-                lost: failures.lost().saturating_add(statistics.missed),
-                incomplete: failures.read,
+            let now = match program {
+                // It tells nothing: a run that was left out is a child without its label.
+                Program::Labels => {
+                    Before { lost: 0, incomplete: failures.label.saturating_add(statistics.missed) }
+                }
+                _ => Before {
+                    lost: failures.lost().saturating_add(statistics.missed),
+                    incomplete: failures.read,
+                },
             };
             self.lost = self.lost.saturating_add(self.more(program, now));
             let Statistics { runs, run_time_ns, .. } = statistics;
