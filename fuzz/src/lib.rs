@@ -27,6 +27,7 @@ use policy::audit::{
     Change, Context, Decision, Facts, List, Matches, Rule, Statement, decide, matches,
 };
 use record::contid::{self, ContIds};
+use record::dispatch::{self, LONGEST_TEXT, Reader, Writer};
 use record::interpret::{EventContext, Interpreter, Numeric, Reading};
 use record::stored::{Origin, Restorer, Source, push_stored, split_end};
 use record::tables::syscall::Machine;
@@ -56,6 +57,7 @@ pub const ALL: &[Target] = &[
     ("btrfs", btrfs),
     ("process", process),
     ("netlink", netlink),
+    ("dispatch", dispatch),
     ("rule", rule),
     ("config", config),
     ("evaluate", evaluate),
@@ -364,6 +366,41 @@ pub fn contid(bytes: &[u8]) {
         let piece = ContIds::parse(piece.as_bytes()).expect("a piece is a list");
         assert!(piece.items().all(|(id, _)| list.has_nested(id)));
         assert!(piece.direct().all(|id| list.has(id)));
+    }
+}
+
+/// What auditd hands on, or a plugin of ours: a message is a record that can be sent on and comes back the
+/// same, and is the same however what came was cut.
+pub fn dispatch(bytes: &[u8]) {
+    let read = |writer: Writer, piece: usize| {
+        let mut reader = Reader::new(writer, vec![b"vm".to_vec()]);
+        let mut lines = Vec::new();
+        for piece in bytes.chunks(piece) {
+            reader.push(piece);
+            loop {
+                let record = match reader.next() {
+                    Ok(Some(dispatch::Message::Record(record))) => record,
+                    Ok(Some(dispatch::Message::Dropped(_))) => continue,
+                    Ok(None) => break,
+                    Err(_) => return lines,
+                };
+                let line = record.line.raw();
+                assert!(line.len() <= LONGEST_TEXT + 64);
+                let mut sent = Vec::new();
+                record.push_to(&mut sent);
+                let mut again = Reader::new(Writer::Plugin, vec![]);
+                again.push(&sent);
+                let Ok(Some(dispatch::Message::Record(back))) = again.next() else {
+                    panic!("what is sent can be read");
+                };
+                assert_eq!((back.line.raw(), back.verbatim), (line, record.verbatim));
+                lines.push(line.to_vec());
+            }
+        }
+        lines
+    };
+    for writer in [Writer::Auditd, Writer::Plugin] {
+        assert_eq!(read(writer, 7), read(writer, usize::MAX));
     }
 }
 

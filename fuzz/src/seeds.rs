@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use block::verity::{BlockSize, HashName, HashType, Params, Salt, Superblock};
 use policy::audit::Change;
+use record::dispatch::{self, Dropped, HEADER, LONGEST};
 use record::units::LeafIndex;
 use signature::{Certificate, Keyring, Message};
 use trail::door::{Frame, pack};
@@ -67,6 +68,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "scrub" => SCRUBS.iter().map(|text| text.to_vec()).collect(),
         "process" => vec![STAT.to_vec(), STATUS.to_vec()],
         "netlink" => answers(),
+        "dispatch" => dispatched(),
         "rule" => rules(),
         "config" => vec![CONFIG.as_bytes().to_vec()],
         "evaluate" => vec![EVALUATED.to_vec()],
@@ -395,6 +397,27 @@ fn rules() -> Vec<Vec<u8>> {
     let parsed = lines.iter().filter_map(|line| Change::parse(line, &crate::Anywhere).ok());
     let wire = parsed.map(|change| change.rule().to_wire());
     wire.chain(lines.iter().map(|line| line.as_bytes().to_vec())).collect()
+}
+
+/// The forms in which auditd hands records on, and what a plugin of ours makes of them.
+fn dispatched() -> Vec<Vec<u8>> {
+    let mut text = LOG.split(|b| *b == b'\n').take(8).collect::<Vec<_>>().join(&b'\n');
+    text.push(b'\n');
+    let mut reader = dispatch::Reader::new(dispatch::Writer::Auditd, vec![]);
+    reader.push(&text);
+    let mut relayed = Vec::new();
+    while let Ok(Some(dispatch::Message::Record(record))) = reader.next() {
+        record.push_to(&mut relayed);
+    }
+    let span = [record::Stamp { millis: 1 }, record::Stamp { millis: 2 }];
+    Dropped { records: 3, span }.push_to(&mut relayed);
+    let kernel = b"audit(1795298401.916:8): module=verity op=verify-data dev=7:1 sector=10 res=0";
+    let size = u32::try_from(kernel.len()).unwrap_or(0);
+    let header = [0, 16, 1339, size].map(u32::to_le_bytes).concat();
+    let packed = [&header, &kernel[..]].concat();
+    let mut padded = packed.clone();
+    padded.resize(HEADER + LONGEST, b'y');
+    vec![text, relayed, packed, padded]
 }
 
 /// An acknowledgement, a status, two rules and the end of their list, as Linux 6.18 on x86-64

@@ -5,6 +5,7 @@
 
 pub mod assemble;
 pub mod contid;
+pub mod dispatch;
 pub mod fields;
 pub mod interpret;
 pub mod line;
