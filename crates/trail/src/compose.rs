@@ -7,7 +7,7 @@ use record::stored::{Origin, Source, push_stored, split_end};
 use record::write::{LONGEST_LINE, Tail, own_serial, push_record};
 use record::{EventId, Line};
 
-use crate::entry::{Entry, Lines, Stamp, Ticket};
+use crate::entry::{Entry, Field, Lines, Stamp, Ticket};
 use crate::error::Error;
 use crate::leaf::MOST_BYTES;
 
@@ -37,7 +37,7 @@ impl Composer {
         first: u64,
         now: Stamp,
     ) -> Result<(), Error> {
-        self.note_kernel_serial(&entry.lines);
+        self.note_kernel_serial(entry);
         let id = match entry.lines {
             Lines::Beside { event, .. } => event,
             Lines::Own(_) | Lines::Foreign { .. } => EventId {
@@ -59,9 +59,12 @@ impl Composer {
         Ok(())
     }
 
-    fn note_kernel_serial(&mut self, lines: &Lines<'_>) {
-        if let Lines::Foreign { origin: Origin::Netlink, lines: [line, ..] } = lines
-            && let Ok(line) = Line::parse(line)
+    /// As it is read back when a trail is opened: what came as text, by auditd, has the kernel's serial too.
+    fn note_kernel_serial(&mut self, entry: &Entry<'_>) {
+        let is_kernel = |field: &Field<'_>| field.name == "VT_SRC" && field.value == "kernel";
+        if let Lines::Foreign { lines: [line, ..], .. } = entry.lines
+            && entry.tail.iter().any(is_kernel)
+            && let Ok(line) = Line::parse(split_end(line).0)
         {
             self.kernel = line.serial();
         }
