@@ -14,18 +14,18 @@ use crate::auditing::Auditing;
 use crate::bench::{Bench, soon};
 use crate::losses::stored;
 
-/// auditd with a configuration and a log of its own. Killed when it is dropped.
-struct Auditd {
+/// auditd with a configuration and a log of its own. Ended when it is dropped.
+pub(crate) struct Auditd {
     process: Child,
 }
 
 /// Where it writes.
-fn log(bench: &Bench) -> PathBuf {
+pub(crate) fn log(bench: &Bench) -> PathBuf {
     bench.path("auditd/audit.log")
 }
 
 /// A configuration of auditd in the bench's folder; false, visibly, where there is no auditd.
-fn configure(bench: &Bench, test: &str) -> bool {
+pub(crate) fn configure(bench: &Bench, test: &str) -> bool {
     if Command::new("auditd").arg("-v").output().is_err() {
         eprintln!("SKIPPED: {test}: no auditd");
         return false;
@@ -62,7 +62,7 @@ impl Auditd {
     }
 
     /// Starts it and waits until it is the audit daemon; its process.
-    fn start(bench: &Bench, auditing: &mut Auditing) -> (Auditd, u32) {
+    pub(crate) fn start(bench: &Bench, auditing: &mut Auditing) -> (Auditd, u32) {
         let auditd = Auditd::spawn(bench);
         let mut pid = 0;
         soon("auditd", || {
@@ -85,7 +85,7 @@ impl Auditd {
         None
     }
 
-    fn stop(mut self, pid: u32, signal: Signal) {
+    pub(crate) fn stop(mut self, pid: u32, signal: Signal) {
         kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).unwrap();
         self.process.wait().unwrap();
     }
@@ -105,7 +105,7 @@ fn name(pid: u32) -> String {
 }
 
 /// How many messages `WORD n=` auditd has written.
-fn logged(bench: &Bench, word: &str) -> usize {
+pub(crate) fn logged(bench: &Bench, word: &str) -> usize {
     let text = fs::read(log(bench)).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     text.lines().filter(|line| line.contains(&format!("msg='{word} n="))).count()

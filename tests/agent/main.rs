@@ -11,6 +11,7 @@ mod bench;
 mod bpf;
 mod clock;
 mod day;
+mod dispatched;
 mod events;
 mod full;
 mod lacking;

@@ -21,6 +21,11 @@ pub(super) enum Place {
     /// The same, while the agent is the audit daemon: the counter counts also what the kernel could not
     /// deliver to it, which has come by multicast.
     Delivery,
+    /// On the way by auditd, which hands events on: nobody was connected, or its queue was full. Events,
+    /// by the kernel's serials.
+    Auditd,
+    /// In our plugin of auditd: it had no room for more while no agent took what it has.
+    Plugin,
     /// In the ring of the kernel log: it was overwritten before it was read.
     Kmsg,
     /// In the socket of device events.
@@ -37,6 +42,8 @@ impl Place {
         match self {
             Place::Audit => "audit",
             Place::Kernel | Place::Delivery => "kernel",
+            Place::Auditd => "auditd",
+            Place::Plugin => "plugin",
             Place::Kmsg => "kmsg",
             Place::Uevent => "uevent",
             Place::Bpf => "bpf",
@@ -115,6 +122,9 @@ impl Gaps {
         let of_place = |(place, (records, [from, to])): (Place, (Option<u64>, [u64; 2]))| {
             let body = Body::new().word("source", place.word());
             let body = match records {
+                Some(events) if place == Place::Auditd => {
+                    body.word("events", events).word("count", "at-most")
+                }
                 Some(records) => {
                     let count = if place == Place::Delivery { "at-most" } else { "exact" };
                     body.word("records", records).word("count", count)

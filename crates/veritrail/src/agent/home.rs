@@ -7,6 +7,7 @@
 //! └── agent/                 for the owner only
 //!     ├── lock               held by the doorkeeper as long as it lives
 //!     ├── control            its socket
+//!     ├── dispatch           where auditd's plugin brings events (sources/audit/dispatched/)
 //!     └── state.json         what it leaves for the next one (watermark.rs)
 //! ```
 

@@ -89,9 +89,17 @@ impl Journal {
 
     /// The kernel's event, as it came.
     pub(super) fn kernel(&mut self, heard: &Heard) {
-        let lines: Vec<&[u8]> = heard.lines.iter().map(Vec::as_slice).collect();
-        let lines = Lines::Foreign { origin: Origin::Netlink, lines: &lines };
-        self.offer(heard.class, lines, &[Field { name: "VT_SRC", value: "kernel" }]);
+        let value = if heard.is_foreign { "auditd" } else { "kernel" };
+        let ended: Vec<Vec<u8>>;
+        let lines: Vec<&[u8]> = match heard.origin {
+            Origin::Netlink => heard.lines.iter().map(Vec::as_slice).collect(),
+            Origin::File => {
+                ended = heard.lines.iter().map(|line| [line, &b"\n"[..]].concat()).collect();
+                ended.iter().map(Vec::as_slice).collect()
+            }
+        };
+        let lines = Lines::Foreign { origin: heard.origin, lines: &lines };
+        self.offer(heard.class, lines, &[Field { name: "VT_SRC", value }]);
     }
 
     /// An event of ours.

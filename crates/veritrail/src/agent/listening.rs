@@ -23,7 +23,7 @@ use super::journal::{Handed, Journal, OwnRecord};
 use super::link::Link;
 use super::reload::{Configured, Reloaded};
 use super::rules::Rules;
-use super::sources::{Context, Input, Name, Running, Served, millis};
+use super::sources::{Context, Dispatch, Input, Name, Running, Served, millis};
 use super::status::{self, Board, Source, SourceState};
 use super::tasks::Processes;
 use super::timekeeping::Timekeeping;
@@ -37,6 +37,9 @@ const OURS: &[Field<'static>] = &[Field { name: "VT_SRC", value: "engine" }];
 
 /// How often what is shown is brought up to date, and the note for the next agent written.
 const TICK: Duration = Duration::from_millis(500);
+
+/// What is not known while auditd hands nothing on.
+const UNHEARD: &str = "until auditd hands its events on, nothing that the kernel records is heard";
 
 /// How long sources have to end.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -92,6 +95,10 @@ pub(super) struct Agent {
     /// What the kernel is told to make records of.
     rules: Option<Rules>,
     forwarding: Forwarding,
+    /// auditd is to hand events on, and does not.
+    unheard: bool,
+    /// The process of auditd's that brings them; its calls are ours.
+    plugin: Option<u32>,
 }
 
 impl Agent {
@@ -145,6 +152,8 @@ impl Agent {
             readers: None,
             rules: None,
             forwarding,
+            unheard: false,
+            plugin: None,
         }
     }
 
@@ -208,7 +217,9 @@ impl Agent {
     /// The files of rules are read again.
     fn load_rules(&mut self) {
         if let Some(rules) = &mut self.rules {
-            rules.load(self.own.as_ref().map_or(&[], |own| &own[..]), &mut self.journal);
+            let plugin = self.plugin.filter(|_| self.own.is_some());
+            let own: Vec<u32> = self.own.into_iter().flatten().chain(plugin).collect();
+            rules.load(&own, &mut self.journal);
         }
     }
 
@@ -322,6 +333,7 @@ impl Agent {
                     self.journal.own(&[OwnRecord("VT_AGENT", body)], OURS);
                 }
             }
+            Input::Dispatch(state) => self.handle_dispatch(state),
             Input::OverQuota { owner, events, span } => {
                 self.over_quota += events;
                 self.gaps.note_quota(owner, events, span);
@@ -355,7 +367,8 @@ impl Agent {
             self.hears = true;
             self.tell_missing(id);
         }
-        let is_own = |pid: u32| self.own.is_some_and(|own| own.contains(&pid));
+        let is_own =
+            |pid: u32| self.own.is_some_and(|own| own.contains(&pid) || self.plugin == Some(pid));
         if heard.pid.is_some_and(is_own) && heard.class != trail::Class::Integrity {
             // What we do would make us do more.
             self.own_events += 1;
@@ -424,7 +437,32 @@ impl Agent {
         self.devices.handle_auditing(now(), on);
         self.timekeeping.handle_auditing(on);
         for (_, source) in self.sources.iter_mut().filter(|(name, _)| *name == Name::Audit) {
-            source.consequence = (!on).then(|| "auditing is off: nothing is heard".to_owned());
+            source.consequence = match self.unheard {
+                _ if !on => Some("auditing is off: nothing is heard".to_owned()),
+                true => Some(UNHEARD.to_owned()),
+                false => None,
+            };
+        }
+    }
+
+    /// auditd hands on what the kernel says, or does so no more.
+    fn handle_dispatch(&mut self, state: Dispatch) {
+        let Dispatch { connected, detail, record, plugin } = state;
+        if let Some(body) = record {
+            self.journal.own(&[OwnRecord("VT_AGENT", body)], OURS);
+        }
+        self.unheard = !connected;
+        for (_, source) in self.sources.iter_mut().filter(|(name, _)| *name == Name::Audit) {
+            source.detail.clone_from(&detail);
+            let (state, consequence) = match connected {
+                true => (SourceState::Listening, None),
+                false => (SourceState::Missing, Some(UNHEARD.to_owned())),
+            };
+            (source.state, source.consequence) = (state, consequence);
+        }
+        if plugin.is_some() && self.plugin != plugin {
+            self.plugin = plugin;
+            self.load_rules();
         }
     }
 

@@ -32,6 +32,7 @@ mod journal;
 mod kept;
 mod link;
 mod listening;
+mod plugin;
 mod quota;
 mod reload;
 mod rules;
@@ -46,7 +47,10 @@ mod writer;
 
 pub(crate) use doorkeeper::{Options, run};
 pub(crate) use home::Home;
-pub(crate) use sources::{Limits as AuditLimits, Mode as AuditMode, Name as SourceName};
+pub(crate) use plugin::relay;
+pub(crate) use sources::{
+    AuditInput, Limits as AuditLimits, Mode as AuditMode, Name as SourceName,
+};
 pub(crate) use start::listen;
 pub(crate) use status::{Device, Forward, ProgramState, SourceState, Status, Writer};
 pub(crate) use writer::run as write;

@@ -59,6 +59,7 @@ impl Configured {
     fn later(&self, new: &Config) -> Vec<&'static str> {
         let changed = [
             ("agent.sources", self.now.agent_sources() != new.agent_sources()),
+            ("audit.input", self.now.audit_input() != new.audit_input()),
             ("agent.audit_buffer", self.now.audit_buffer() != new.audit_buffer()),
         ];
         changed.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect()

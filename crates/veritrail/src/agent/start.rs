@@ -25,8 +25,9 @@ use super::listening::{Agent, Ended};
 use super::reload::Configured;
 use super::rules::Rules;
 use super::sources::bpf::Listener;
-use super::sources::{AuditSettings, Context, Poll, Settings, Sources};
+use super::sources::{AuditInput, AuditSettings, Context, Poll, Settings, Sources};
 use super::status::{self, Board, SourceState};
+use crate::config::Config;
 use crate::outcome::{Failure, Kind};
 
 /// What an agent needs to begin; it gives up what is not in [`KEPT`] before the first record is read.
@@ -102,6 +103,8 @@ fn listen_until_told(
     let settings = Settings {
         sources: config.agent_sources(),
         audit: AuditSettings {
+            input: config.audit_input(),
+            node: config.audit_node().map(str::to_owned),
             mode: config.audit_mode(),
             limits: config.audit_limits(),
             buffer: config.audit_buffer(),
@@ -112,7 +115,7 @@ fn listen_until_told(
     // Everything that takes rights comes before they are given up, and that before any thread.
     let sources = Sources::open(&settings, bpf);
     sources.check()?;
-    give_up_rights(&trail, config.has_audit_sink(), begin.managed)?;
+    give_up_rights(&trail, &config, begin.managed)?;
 
     let inbox = Arc::new(Inbox::new(INBOX_BYTES));
     let link = Link::start(channel, &inbox).map_err(|e| failed("start a thread", e))?;
@@ -174,10 +177,14 @@ fn listen_until_told(
 
 /// Keeps what is used later on, of what the process has. One that may have to become the doorkeeper
 /// uses no more, but can take back what that needs.
-fn give_up_rights(trail: &Path, sends: bool, managed: bool) -> Result<(), Failure> {
+fn give_up_rights(trail: &Path, config: &Config, managed: bool) -> Result<(), Failure> {
     let mut kept = KEPT | rights_of_owner(trail);
-    if sends {
+    if config.has_audit_sink() {
         kept |= Capabilities::AUDIT_WRITE;
+    }
+    if config.audit_input() != AuditInput::Netlink {
+        // auditd reads them.
+        kept.remove(Capabilities::AUDIT_READ);
     }
     let given_up =
         if managed { sandbox::keep_capabilities(kept) } else { sandbox::use_capabilities(kept) };

@@ -1,7 +1,9 @@
-//! `[audit]`: whether the agent is the audit daemon, and what it sets where it is.
+//! `[audit]`: where records come from, whether the agent is the audit daemon, and what it sets where it is.
 //!
 //! ```toml
 //! [audit]
+//! input = "netlink"            # "unix:/run/audit/audispd_events": auditd's af_unix plugin; "stdin": ours
+//! node = "db1"                 # what auditd calls this machine, where that is not its host name
 //! mode = "auto"                # "coexist", "own"
 //! backlog_limit = 8192         # records that may wait in the kernel, at least (own)
 //! backlog_wait_time = 15000    # jiffies that the kernel lets whoever makes one wait (own)
@@ -13,11 +15,13 @@ use serde::Deserialize;
 
 use super::Config;
 use super::written::{Section, Wrong};
-use crate::agent::{AuditLimits, AuditMode};
+use crate::agent::{AuditInput, AuditLimits, AuditMode};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Audit {
+    input: String,
+    node: Option<String>,
     mode: AuditMode,
     backlog_limit: u32,
     backlog_wait_time: Option<u32>,
@@ -26,7 +30,13 @@ pub(super) struct Audit {
 impl Default for Audit {
     fn default() -> Audit {
         // Distributions' rules set as many; the kernel's own 64 are a moment of one busy process.
-        Audit { mode: AuditMode::Auto, backlog_limit: 8192, backlog_wait_time: None }
+        Audit {
+            input: "netlink".into(),
+            node: None,
+            mode: AuditMode::Auto,
+            backlog_limit: 8192,
+            backlog_wait_time: None,
+        }
     }
 }
 
@@ -40,6 +50,9 @@ impl Section for Audit {
     const NAME: &'static str = "audit";
 
     fn check(&self, wrong: &mut Wrong<'_, '_>) {
+        if let Err(why) = self.input.parse::<AuditInput>() {
+            wrong.key("input", why);
+        }
         wrong.range("backlog_limit", &self.backlog_limit, &BACKLOG_LIMIT, "records");
         if let Some(time) = &self.backlog_wait_time {
             wrong.range("backlog_wait_time", time, &BACKLOG_WAIT_TIME, "jiffies");
@@ -56,6 +69,21 @@ impl Config {
     /// The command line says it instead.
     pub(crate) fn set_audit_mode(&mut self, mode: AuditMode) {
         self.audit.mode = mode;
+    }
+
+    /// Where the agent gets records from.
+    pub(crate) fn audit_input(&self) -> AuditInput {
+        self.audit.input.parse().unwrap_or_default()
+    }
+
+    /// The command line says it instead.
+    pub(crate) fn set_audit_input(&mut self, input: &AuditInput) {
+        self.audit.input = input.to_string();
+    }
+
+    /// What auditd calls this machine, where somebody says so.
+    pub(crate) fn audit_node(&self) -> Option<&str> {
+        self.audit.node.as_deref()
     }
 
     /// What the agent sets where it is the audit daemon.
@@ -84,6 +112,24 @@ mod tests {
             ),
         ] {
             assert_eq!(mistakes(&format!("[audit]\n{wrong}")), [format!("2: {said}")]);
+        }
+    }
+
+    #[test]
+    fn where_records_come_from_is_said() {
+        let input = |value: &str| read(&format!("[audit]\ninput = \"{value}\"")).audit_input();
+        assert_eq!(Config::default().audit_input(), AuditInput::Netlink);
+        assert_eq!(input("netlink"), AuditInput::Netlink);
+        assert_eq!(input("stdin"), AuditInput::Stdin);
+        assert_eq!(input("unix:/run/a"), AuditInput::Unix("/run/a".into()));
+        let long = format!("unix:/{}", "x".repeat(200));
+        for (wrong, said) in [
+            ("unix:a", "a is not absolute"),
+            (&long, "the path of a socket has 107 bytes at most"),
+            ("af_unix", "`af_unix` is none of netlink, unix:PATH and stdin"),
+        ] {
+            let found = mistakes(&format!("[audit]\ninput = \"{wrong}\""));
+            assert_eq!(found, [format!("2: audit.input: {said}")]);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `veritrail agent`: listen to the kernel, and say how that goes.
 
 mod events;
+mod plugin;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -12,7 +13,9 @@ use super::forward::{self, ForwardArgs};
 use super::install::{self, InstallArgs, UninstallArgs};
 use super::metrics::{self, MetricsArgs};
 use super::trail::print_json;
-use crate::agent::{self, AuditMode, Device, Forward, Home, Options, SourceState, Status, Writer};
+use crate::agent::{
+    self, AuditInput, AuditMode, Device, Forward, Home, Options, SourceState, Status, Writer,
+};
 use crate::config::{self, Config};
 use crate::outcome::{Failure, Kind, Outcome};
 
@@ -23,6 +26,7 @@ pub(crate) enum Verb {
     Status(StatusArgs),
     CheckConfig(CheckArgs),
     Events(events::EventsArgs),
+    Plugin(plugin::PluginArgs),
     Install(InstallArgs),
     Uninstall(UninstallArgs),
     Metrics(MetricsArgs),
@@ -59,6 +63,9 @@ pub(crate) struct RunArgs {
     /// Be the audit daemon or read beside it (audit.mode): auto, coexist or own
     #[arg(long, value_name = "MODE", long_help = AUDIT_MODE_HELP, hide_possible_values = true)]
     audit_mode: Option<AuditMode>,
+    /// Where audit's records come from (audit.input): netlink, unix:PATH or stdin
+    #[arg(long, value_name = "INPUT", long_help = AUDIT_INPUT_HELP)]
+    audit_input: Option<AuditInput>,
     /// Be the agent of this run directory instead of /run/veritrail
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
@@ -75,6 +82,17 @@ own      be the audit daemon: the kernel waits for the agent rather than lose a 
 auto     coexist where an audit daemon is registered, or installed: auditd's program (/usr/sbin/auditd, /sbin,
          /usr/local/sbin, /usr/bin) can be run or its unit auditd.service is there, and the unit is not masked.
          Else own, until a daemon comes; then coexist for good. This is the default";
+
+const AUDIT_INPUT_HELP: &str = "\
+Where audit's records come from, instead of what the configuration says (audit.input).
+
+netlink    the kernel. This is the default
+unix:PATH  auditd's af_unix plugin, whose socket that is (plugins.d/af_unix.conf), format string or binary
+stdin      auditd, which starts `veritrail agent plugin` with events on its standard input
+           (`agent install --plugin` writes plugins.d/veritrail.conf)
+
+With unix: and stdin the agent asks the kernel for no records and is never the audit daemon. What auditd does not
+hand on, because nobody was connected or its own queue was full, becomes a VT_GAP by the kernel's numbers.";
 
 /// Say what the agent listens to, what it has lost, and how the devices are
 ///
@@ -122,6 +140,7 @@ impl Verb {
             Verb::Status(args) => status(args, out),
             Verb::CheckConfig(args) => check_config(args, out),
             Verb::Events(args) => events::run(args, out),
+            Verb::Plugin(args) => plugin::run(args),
             Verb::Install(args) => install::install(args, out),
             Verb::Uninstall(args) => install::uninstall(args, out),
             Verb::Metrics(args) => metrics::run(args, out),
@@ -136,6 +155,9 @@ impl RunArgs {
         let mut config = Config::load(self.config.as_deref())?;
         if let Some(mode) = self.audit_mode {
             config.set_audit_mode(mode);
+        }
+        if let Some(input) = &self.audit_input {
+            config.set_audit_input(input);
         }
         let trail = match &self.trail {
             Some(trail) => trail.clone(),

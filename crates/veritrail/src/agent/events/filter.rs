@@ -194,7 +194,7 @@ fn ours<'a>(lines: &'a [Line<'a>]) -> impl Iterator<Item = &'a Line<'a>> {
     let written = |at: usize| {
         let mut tails = lines.get(at..).unwrap_or_default().iter().filter_map(Line::own_tail);
         let source = tails.find_map(|tail| record::stored::tail_value(tail, "VT_SRC"));
-        source.is_some_and(|source| ![&b"kernel"[..], b"import"].contains(&source))
+        source.is_some_and(|source| ![&b"kernel"[..], b"auditd", b"import"].contains(&source))
     };
     let ours = move |(at, line): &(usize, &Line<'_>)| {
         let kind = line.record_type();

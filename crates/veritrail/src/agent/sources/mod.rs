@@ -20,8 +20,8 @@ use host::uevent::{self, Uevents};
 use serde::Deserialize;
 use trail::Class;
 
-pub(crate) use self::audit::{Limits, Mode};
-pub(super) use self::audit::{Part, Settings as AuditSettings};
+pub(crate) use self::audit::{AuditInput, Limits, Mode};
+pub(super) use self::audit::{DISPATCH_SOCKET, Dispatch, Part, Settings as AuditSettings};
 pub(super) use self::served::Served;
 pub(super) use self::timekeeping::read as read_clock;
 use super::doorkeeper::wire::WriterState;
@@ -103,6 +103,8 @@ pub(super) enum Input {
     Audited(u64),
     /// Our part in audit has changed.
     Part(Part),
+    /// auditd hands events on, or does so no more.
+    Dispatch(Dispatch),
     /// A device event, as it came.
     Uevent(Vec<u8>),
     /// A record of the kernel's log, as it came.
@@ -167,6 +169,7 @@ impl Drain {
 #[derive(Debug, Default)]
 pub(super) struct Sources {
     audit: Option<audit::Ears>,
+    dispatched: Option<audit::Door>,
     control: Option<Control>,
     uevent: Option<Uevents>,
     kmsg: Option<Kmsg>,
@@ -206,6 +209,12 @@ impl Sources {
     ) -> Result<String, String> {
         let said = |error: io::Error| error.to_string();
         match name {
+            Name::Audit if settings.audit.input != AuditInput::Netlink => {
+                let (door, how) = audit::Door::open(&settings.audit)?;
+                self.control = Control::open().and_then(|mut it| it.status().map(|_| it)).ok();
+                self.dispatched = Some(door);
+                Ok(how)
+            }
             Name::Audit => {
                 let (ears, how) = audit::Ears::open(&settings.audit)?;
                 // Without it there is less to know, and that was said.
@@ -291,6 +300,10 @@ impl Sources {
         if let Some(ears) = self.audit {
             let (asked, context) = (asked.clone(), context.of(Name::Audit));
             spawn("audit", Box::new(move || audit::listen(ears, &asked, &context)))?;
+        }
+        if let Some(door) = self.dispatched {
+            let context = context.of(Name::Audit);
+            spawn("audit", Box::new(move || audit::listen_dispatched(door, &context)))?;
         }
         if let Some(control) = self.control {
             let context = context.of(Name::Audit);

@@ -2,9 +2,14 @@
 //!
 //! Multicast is read always; beside it, while we are registered, what the kernel delivers to the daemon
 //! (pairing.rs). So becoming the daemon and ceasing to be it changes nothing of what is heard.
+//!
+//! Or none of it: auditd reads the kernel, and hands events on (dispatched/).
 
 mod daemons;
+mod dispatched;
 mod former;
+mod gathering;
+mod input;
 mod over;
 mod pairing;
 mod seat;
@@ -16,33 +21,31 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use host::audit::{Control, Received, Stream};
+use record::Line;
 use record::stored::push_netlink;
 use record::write::Body;
-use record::{Assembler, Line, RecordType};
 
 use self::daemons::look;
+pub(super) use self::dispatched::{Door, listen as listen_dispatched};
+pub(in crate::agent) use self::dispatched::{SOCKET as DISPATCH_SOCKET, State as Dispatch};
 use self::former::Former;
 pub(crate) use self::former::Limits;
-use self::over::Over;
+use self::gathering::{Gathering, MARK};
+pub(crate) use self::input::AuditInput;
 use self::pairing::Pairing;
 pub(crate) use self::seat::Mode;
 use self::seat::{Act, Daemons, Seat, Why};
 use super::{Drain, ForSource, Input, LOOK, chain, millis};
 use crate::agent::gaps::Place;
-use crate::agent::heard::Heard;
-use crate::agent::watermark::{self, Mark, Note};
+use crate::agent::watermark::Note;
 use crate::clock;
-
-/// How long an event stays with the assembler at most (two seconds and a linger), and a record on its
-/// way behind one with a greater serial.
-const PASSED: Duration = Duration::from_secs(3);
-
-/// How often a mark is set.
-const MARK: Duration = Duration::from_millis(500);
 
 /// How audit is listened to.
 #[derive(Clone, Debug)]
 pub(in crate::agent) struct Settings {
+    pub(in crate::agent) input: AuditInput,
+    /// What auditd calls this machine, where that is not its host name.
+    pub(in crate::agent) node: Option<String>,
     pub(in crate::agent) mode: Mode,
     pub(in crate::agent) limits: Limits,
     /// Of each socket, in bytes.
@@ -219,14 +222,7 @@ pub(super) fn listen(ears: Ears, asked: &Asked, context: &ForSource) {
 struct Listener<'a> {
     ears: Ears,
     context: &'a ForSource,
-    assembler: Assembler<Vec<u8>>,
-    began: Instant,
-    marks: Marks,
-    over: Over,
-    /// When it was last said how far the stream was read.
-    said: Duration,
-    /// When a record last came, in milliseconds since 1970.
-    heard: u64,
+    gathering: Gathering<'a>,
     /// While the daemon's socket is read too.
     paired: Option<Paired>,
     /// When we became the daemon or ceased to be it.
@@ -255,12 +251,7 @@ impl<'a> Listener<'a> {
         Listener {
             ears,
             context,
-            assembler: Assembler::default(),
-            began: Instant::now(),
-            marks: Marks::default(),
-            over: Over::new(context.rest_per_second),
-            said: Duration::ZERO,
-            heard: millis(),
+            gathering: Gathering::new(context),
             paired,
             turned: Instant::now(),
         }
@@ -280,12 +271,13 @@ impl<'a> Listener<'a> {
             let before = clock::now().boottime_ns;
             let (more, all) = self.read_multicast(&mut buf)?;
             let more = more | self.read_daemon(&mut buf, all)?;
-            self.assembler.handle_timeout(self.began.elapsed());
-            self.pass_on();
-            self.mark();
+            self.gathering.pass_on();
             self.report();
             if !more {
-                self.say_how_far(before);
+                // What only the daemon's socket has brought is not in yet.
+                if self.paired.as_ref().is_none_or(|paired| paired.waiting.is_empty()) {
+                    self.gathering.say_how_far(before);
+                }
                 if stopping && self.paired.is_none() {
                     break;
                 }
@@ -296,37 +288,17 @@ impl<'a> Listener<'a> {
             }
         }
         self.unpair();
-        self.assembler.handle_end();
-        self.pass_on();
         self.report();
-        for over in self.over.rest() {
-            self.context.inbox.put(over);
-        }
-        if let Some(serial) = self.marks.newest {
-            let leaves = watermark::leaves(&self.context.trail);
-            self.context.inbox.put(Input::Mark(Mark { serial, millis: millis(), leaves }));
-        }
+        self.gathering.end();
         Ok(())
-    }
-
-    /// There was nothing to read at that time: what the kernel had delivered before is on its way in.
-    fn say_how_far(&mut self, boottime_ns: u64) {
-        let now = self.began.elapsed();
-        let is_whole = self.assembler.poll_timeout().is_none()
-            && self.paired.as_ref().is_none_or(|paired| paired.waiting.is_empty());
-        if is_whole && now.saturating_sub(self.said) >= LOOK {
-            self.said = now;
-            self.context.inbox.put(Input::Audited(boottime_ns));
-        }
     }
 
     /// Waits for something to read, or until something is due.
     fn wait(&self, most: Duration) -> io::Result<()> {
-        let now = self.began.elapsed();
-        let due = self.assembler.poll_timeout().map_or(most, |due| due.saturating_sub(now));
+        let most = self.gathering.patience(most);
         match (&self.paired, &self.ears.daemon) {
-            (Some(_), Some(daemon)) => Stream::wait(&[&self.ears.multicast, daemon], due.min(most)),
-            _ => Stream::wait(&[&self.ears.multicast], due.min(most)),
+            (Some(_), Some(daemon)) => Stream::wait(&[&self.ears.multicast, daemon], most),
+            _ => Stream::wait(&[&self.ears.multicast], most),
         }
         .map(drop)
     }
@@ -339,11 +311,11 @@ impl<'a> Listener<'a> {
                     if let Some(Paired { pairing, .. }) = &mut self.paired {
                         pairing.heard(pairing.fingerprint(kind, text));
                     }
-                    self.take(kind, text);
+                    self.gathering.take(kind, text);
                 }
                 Received::Lost(records) => match &mut self.paired {
                     Some(Paired { pairing, .. }) => pairing.dropped(records),
-                    None => self.context.lost(Place::Audit, Some(records), self.heard),
+                    None => self.context.lost(Place::Audit, Some(records), self.gathering.heard()),
                 },
                 Received::TimedOut => {
                     if let Some(Paired { pairing, .. }) = &mut self.paired {
@@ -362,7 +334,7 @@ impl<'a> Listener<'a> {
     /// there was something.
     fn read_daemon(&mut self, buf: &mut [u8], all: bool) -> io::Result<bool> {
         let Some(mut paired) = self.paired.take() else { return Ok(false) };
-        let now = self.began.elapsed();
+        let now = self.gathering.now();
         // The kernel gave each of these to the group first: it has come by now, or was dropped.
         while let Some((mark, ..)) = paired.waiting.front() {
             if !paired.pairing.pair(*mark, now) {
@@ -397,7 +369,7 @@ impl<'a> Listener<'a> {
         }
         let lost = paired.pairing.take_lost();
         if lost > 0 {
-            self.context.lost(Place::Audit, Some(lost), self.heard);
+            self.context.lost(Place::Audit, Some(lost), self.gathering.heard());
         }
         let over = !more && paired.left.is_some_and(|left| left.elapsed() >= LEAVING);
         self.paired = Some(paired);
@@ -422,7 +394,7 @@ impl<'a> Listener<'a> {
         } else if !self.ears.keep_older {
             return;
         }
-        self.take(kind, text);
+        self.gathering.take(kind, text);
     }
 
     /// Reads multicast alone from now on.
@@ -433,7 +405,7 @@ impl<'a> Listener<'a> {
             }
             let lost = paired.pairing.end();
             if lost > 0 {
-                self.context.lost(Place::Audit, Some(lost), self.heard);
+                self.context.lost(Place::Audit, Some(lost), self.gathering.heard());
             }
         }
     }
@@ -442,7 +414,7 @@ impl<'a> Listener<'a> {
     fn reconsider(&mut self, answer: Option<Answer>) {
         // What was asked for before the last change says nothing of it.
         let Some(answer) = answer.filter(|answer| answer.asked > self.turned) else { return };
-        let now = self.began.elapsed();
+        let now = self.gathering.now();
         if answer.pid != std::process::id()
             && let Some(Act::Leave(why)) = self.ears.seat.dismissed(now)
         {
@@ -495,56 +467,6 @@ impl<'a> Listener<'a> {
             self.context.inbox.put(Input::Part(part));
         }
     }
-
-    fn take(&mut self, kind: u16, text: &[u8]) {
-        self.context.counts.message();
-        self.heard = millis();
-        let mut line = Vec::with_capacity(text.len() + 32);
-        push_netlink(&mut line, kind, text);
-        match Line::parse(&line) {
-            Ok(parsed) if parsed.effective_type() == RecordType::DM_EVENT => {
-                // The kernel's workers write it, so it is an event alone, and nothing says so: the
-                // assembler would wait for company. If there is some, it is joined when it is read.
-                self.marks.note(parsed.serial());
-                self.hand_in(Heard::new(Some(parsed.id()), vec![line.clone()]));
-            }
-            Ok(parsed) => {
-                self.marks.note(parsed.serial());
-                let kept = line.clone();
-                self.assembler.handle_line(self.began.elapsed(), &parsed, kept);
-            }
-            // The kernel writes none; if it does, it is kept as it is.
-            Err(_) => self.hand_in(Heard::new(None, vec![line])),
-        }
-    }
-
-    fn pass_on(&mut self) {
-        while let Some(event) = self.assembler.poll_event() {
-            self.hand_in(Heard::new(Some(event.id), event.records));
-        }
-    }
-
-    fn hand_in(&mut self, heard: Heard) {
-        self.context.counts.event();
-        if !self.over.admits(&heard, self.began.elapsed()) {
-            return;
-        }
-        self.context.inbox.offer(heard.class, heard.bytes(), Input::Event(heard));
-    }
-
-    fn mark(&mut self) {
-        let now = self.began.elapsed();
-        for over in self.over.due(now) {
-            self.context.inbox.put(over);
-        }
-        let here = |serial| {
-            let leaves = watermark::leaves(&self.context.trail);
-            Mark { serial, millis: millis(), leaves }
-        };
-        if let Some(passed) = self.marks.passed(now, here) {
-            self.context.inbox.put(Input::Mark(passed));
-        }
-    }
 }
 
 /// When the kernel made a record, in milliseconds since 1970.
@@ -552,45 +474,6 @@ fn stamp(kind: u16, text: &[u8]) -> Option<u64> {
     let mut line = Vec::with_capacity(text.len() + 32);
     push_netlink(&mut line, kind, text);
     Some(Line::parse(&line).ok()?.id().millis)
-}
-
-/// Serials by the time when they came.
-#[derive(Default)]
-struct Marks {
-    newest: Option<u32>,
-    marked: Option<u32>,
-    set: VecDeque<(Duration, Mark)>,
-    last: Duration,
-}
-
-impl Marks {
-    fn note(&mut self, serial: u32) {
-        // The kernel's counter wraps; a record a little older than the newest is behind it.
-        let newer = |newest: u32| serial.wrapping_sub(newest) < u32::MAX / 2;
-        if self.newest.is_none_or(newer) {
-            self.newest = Some(serial);
-        }
-    }
-
-    /// Sets a mark if it is time, and gives the one that all events have passed by now.
-    fn passed(&mut self, now: Duration, here: impl FnOnce(u32) -> Mark) -> Option<Mark> {
-        if now.saturating_sub(self.last) < MARK {
-            return None;
-        }
-        self.last = now;
-        if let Some(serial) = self.newest
-            && self.marked.replace(serial) != Some(serial)
-        {
-            self.set.push_back((now, here(serial)));
-        }
-        let mut passed = None;
-        while let Some((_, mark)) =
-            self.set.pop_front_if(|(at, _)| now.saturating_sub(*at) >= PASSED)
-        {
-            passed = Some(mark);
-        }
-        passed
-    }
 }
 
 /// Watches whether auditing is on, what the kernel itself loses, and who is the audit daemon.
@@ -614,29 +497,3 @@ pub(super) fn watch(mut control: Control, asked: &Asked, context: &ForSource) {
 
 /// How often audit is asked.
 const OFTEN: Duration = Duration::from_secs(1);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mark_is_passed_when_nothing_older_can_come() {
-        let mut marks = Marks::default();
-        let at = Duration::from_millis;
-        let here = |leaves| move |serial| Mark { serial, millis: 0, leaves };
-        assert!(marks.passed(at(600), here(1)).is_none());
-        marks.note(u32::MAX - 1);
-        marks.note(3);
-        marks.note(u32::MAX);
-        assert!(marks.passed(at(1200), here(2)).is_none());
-        marks.note(9);
-        assert!(marks.passed(at(1300), here(3)).is_none(), "not so often");
-        assert!(marks.passed(at(1800), here(4)).is_none());
-        let passed = marks.passed(at(4300), here(5)).unwrap();
-        assert_eq!((passed.serial, passed.leaves), (3, 2));
-        let passed = marks.passed(at(4900), here(5)).unwrap();
-        assert_eq!((passed.serial, passed.leaves), (9, 4));
-        let passed = marks.passed(at(9000), here(6));
-        assert!(passed.is_none(), "nothing new came");
-    }
-}

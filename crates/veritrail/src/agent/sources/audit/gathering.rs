@@ -1,0 +1,219 @@
+//! Records to events, on their way to the decision loop, whichever way they came.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use record::dispatch::Record;
+use record::stored::{Origin, push_netlink};
+use record::{Assembler, Line, RecordType};
+
+use super::over::Over;
+use super::{ForSource, Input, LOOK, millis};
+use crate::agent::heard::Heard;
+use crate::agent::watermark::{self, Mark};
+
+/// How long an event stays with the assembler at most (two seconds and a linger), and a record on its
+/// way behind one with a greater serial.
+const PASSED: Duration = Duration::from_secs(3);
+
+/// How often a mark is set.
+pub(super) const MARK: Duration = Duration::from_millis(500);
+
+/// What has come and is not a whole event yet, and how far the stream was read.
+pub(super) struct Gathering<'a> {
+    context: &'a ForSource,
+    assembler: Assembler<(Origin, Vec<u8>)>,
+    began: Instant,
+    marks: Marks,
+    over: Over,
+    /// When it was last said how far the stream was read.
+    said: Duration,
+    /// When a record last came, in milliseconds since 1970.
+    heard: u64,
+}
+
+impl<'a> Gathering<'a> {
+    pub(super) fn new(context: &'a ForSource) -> Gathering<'a> {
+        Gathering {
+            context,
+            assembler: Assembler::default(),
+            began: Instant::now(),
+            marks: Marks::default(),
+            over: Over::new(context.rest_per_second),
+            said: Duration::ZERO,
+            heard: millis(),
+        }
+    }
+
+    /// Since it began.
+    pub(super) fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// When a record last came, in milliseconds since 1970.
+    pub(super) fn heard(&self) -> u64 {
+        self.heard
+    }
+
+    /// Takes a record of netlink.
+    pub(super) fn take(&mut self, kind: u16, text: &[u8]) {
+        let mut line = Vec::with_capacity(text.len() + 32);
+        push_netlink(&mut line, kind, text);
+        self.take_line(Origin::Netlink, line, true);
+    }
+
+    /// Takes a record that auditd hands on.
+    pub(super) fn take_dispatched(&mut self, record: &Record<'_>) {
+        let origin = if record.verbatim { Origin::Netlink } else { Origin::File };
+        self.take_line(origin, record.line.raw().to_vec(), record.is_of_this_kernel());
+    }
+
+    fn take_line(&mut self, origin: Origin, line: Vec<u8>, of_this_kernel: bool) {
+        self.context.counts.message();
+        self.heard = millis();
+        let Ok(parsed) = Line::parse(&line) else {
+            // The kernel writes none; if it does, it is kept as it is.
+            return self.hand_in(Heard::new(None, vec![line]));
+        };
+        if of_this_kernel {
+            self.marks.note(parsed.serial());
+        }
+        let part = (origin, line.clone());
+        if parsed.effective_type() == RecordType::DM_EVENT {
+            // The kernel's workers write it, so it is an event alone, and nothing says so: the
+            // assembler would wait for company. If there is some, it is joined when it is read.
+            self.hand_in(Heard::of(Some(parsed.id()), vec![part]));
+        } else {
+            self.assembler.handle_line(self.began.elapsed(), &parsed, part);
+        }
+    }
+
+    /// Hands in what is whole, or has waited for long enough, and says what is due.
+    pub(super) fn pass_on(&mut self) {
+        self.assembler.handle_timeout(self.began.elapsed());
+        self.drain();
+        self.mark();
+    }
+
+    fn drain(&mut self) {
+        while let Some(event) = self.assembler.poll_event() {
+            self.hand_in(Heard::of(Some(event.id), event.records));
+        }
+    }
+
+    fn hand_in(&mut self, heard: Heard) {
+        self.context.counts.event();
+        if !self.over.admits(&heard, self.began.elapsed()) {
+            return;
+        }
+        self.context.inbox.offer(heard.class, heard.bytes(), Input::Event(heard));
+    }
+
+    /// How long nothing has to be done here.
+    pub(super) fn patience(&self, most: Duration) -> Duration {
+        let now = self.began.elapsed();
+        let due = self.assembler.poll_timeout().map_or(most, |due| due.saturating_sub(now));
+        due.min(most)
+    }
+
+    /// There was nothing to read at that time: what the kernel had delivered before is on its way in.
+    pub(super) fn say_how_far(&mut self, boottime_ns: u64) {
+        let now = self.began.elapsed();
+        if self.assembler.poll_timeout().is_none() && now.saturating_sub(self.said) >= LOOK {
+            self.said = now;
+            self.context.inbox.put(Input::Audited(boottime_ns));
+        }
+    }
+
+    fn mark(&mut self) {
+        let now = self.began.elapsed();
+        for over in self.over.due(now) {
+            self.context.inbox.put(over);
+        }
+        let here = |serial| {
+            let leaves = watermark::leaves(&self.context.trail);
+            Mark { serial, millis: millis(), leaves }
+        };
+        if let Some(passed) = self.marks.passed(now, here) {
+            self.context.inbox.put(Input::Mark(passed));
+        }
+    }
+
+    /// Hands in all that there is: nothing more comes.
+    pub(super) fn end(&mut self) {
+        self.assembler.handle_end();
+        self.drain();
+        for over in self.over.rest() {
+            self.context.inbox.put(over);
+        }
+        if let Some(serial) = self.marks.newest {
+            let leaves = watermark::leaves(&self.context.trail);
+            self.context.inbox.put(Input::Mark(Mark { serial, millis: millis(), leaves }));
+        }
+    }
+}
+
+/// Serials by the time when they came.
+#[derive(Default)]
+struct Marks {
+    newest: Option<u32>,
+    marked: Option<u32>,
+    set: VecDeque<(Duration, Mark)>,
+    last: Duration,
+}
+
+impl Marks {
+    fn note(&mut self, serial: u32) {
+        // The kernel's counter wraps; a record a little older than the newest is behind it.
+        let newer = |newest: u32| serial.wrapping_sub(newest) < u32::MAX / 2;
+        if self.newest.is_none_or(newer) {
+            self.newest = Some(serial);
+        }
+    }
+
+    /// Sets a mark if it is time, and gives the one that all events have passed by now.
+    fn passed(&mut self, now: Duration, here: impl FnOnce(u32) -> Mark) -> Option<Mark> {
+        if now.saturating_sub(self.last) < MARK {
+            return None;
+        }
+        self.last = now;
+        if let Some(serial) = self.newest
+            && self.marked.replace(serial) != Some(serial)
+        {
+            self.set.push_back((now, here(serial)));
+        }
+        let mut passed = None;
+        while let Some((_, mark)) =
+            self.set.pop_front_if(|(at, _)| now.saturating_sub(*at) >= PASSED)
+        {
+            passed = Some(mark);
+        }
+        passed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_passed_when_nothing_older_can_come() {
+        let mut marks = Marks::default();
+        let at = Duration::from_millis;
+        let here = |leaves| move |serial| Mark { serial, millis: 0, leaves };
+        assert!(marks.passed(at(600), here(1)).is_none());
+        marks.note(u32::MAX - 1);
+        marks.note(3);
+        marks.note(u32::MAX);
+        assert!(marks.passed(at(1200), here(2)).is_none());
+        marks.note(9);
+        assert!(marks.passed(at(1300), here(3)).is_none(), "not so often");
+        assert!(marks.passed(at(1800), here(4)).is_none());
+        let passed = marks.passed(at(4300), here(5)).unwrap();
+        assert_eq!((passed.serial, passed.leaves), (3, 2));
+        let passed = marks.passed(at(4900), here(5)).unwrap();
+        assert_eq!((passed.serial, passed.leaves), (9, 4));
+        let passed = marks.passed(at(9000), here(6));
+        assert!(passed.is_none(), "nothing new came");
+    }
+}
