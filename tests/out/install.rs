@@ -75,9 +75,16 @@ fn an_installation_says_what_it_does_and_does_it_once() {
     );
     assert_eq!(bench.read("r/etc/veritrail/veritrail.toml"), "[agent]\n");
 
+    let plugin = "r/etc/audit/plugins.d/veritrail.conf";
+    assert!(!bench.path(plugin).exists());
+    install(&["--plugin"]);
+    let text = bench.read(plugin);
+    assert!(text.contains("\npath = /usr/bin/veritrail\n") && text.contains("\nactive = yes\n"));
+
     fs::create_dir_all(bench.path("r/var/log/veritrail")).unwrap();
     let said = bench.good(PROGRAM, &["agent", "uninstall", "--root", "r", "--prefix", "/usr"]);
     assert!(said.contains("left ") && said.contains("removed "), "{said}");
+    assert!(!bench.path(plugin).exists());
     assert!(!bench.path("r/usr/bin/veritrail").exists());
     assert!(bench.path("r/etc/veritrail/veritrail.toml").exists());
     assert!(bench.path("r/var/log/veritrail").exists());

@@ -55,6 +55,7 @@ const USER_UNITS: &[(&str, &str)] = &[(
 const SYSUSERS: &str = include_str!("../../../../dist/sysusers.d/veritrail.conf");
 const TMPFILES: &str = include_str!("../../../../dist/tmpfiles.d/veritrail.conf");
 const CONFIG: &str = include_str!("../../../../dist/etc/veritrail.toml");
+const PLUGIN: &str = include_str!("../../../../dist/audit/plugins.d/veritrail.conf");
 const RULES: &str = include_str!("../../../../dist/etc/rules.d/10-veritrail.rules");
 
 impl Item {
@@ -73,6 +74,14 @@ impl Item {
             && name.ends_with(".service")
             && !name.contains('@')
     }
+}
+
+/// By which auditd starts our plugin, and so hands its events on: only where somebody asks for it. auditd reads
+/// none that others could write, or read.
+pub(crate) fn plugin(prefix: &Path) -> Item {
+    let binary = prefix.join("bin/veritrail");
+    let text = PLUGIN.replace("/usr/bin/veritrail", &binary.to_string_lossy());
+    Item { mode: 0o640, ..Item::ours("/etc/audit/plugins.d/veritrail.conf".into(), text) }
 }
 
 /// Everything that belongs below `prefix` and into /etc, `program` being our binary.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use files::Whose;
-pub(crate) use files::{Item, items};
+pub(crate) use files::{Item, items, plugin};
 use serde::Serialize;
 
 use crate::outcome::{Failure, Kind};

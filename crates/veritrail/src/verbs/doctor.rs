@@ -19,8 +19,8 @@ use host::audit;
 use serde::Serialize;
 
 use auditing::{
-    audit_boot, audit_failure, audit_queue, audit_reading, audit_rules, auditing, dm_audit,
-    own_losses,
+    audit_boot, audit_failure, audit_input, audit_queue, audit_reading, audit_rules, auditing,
+    dm_audit, own_losses,
 };
 
 use crate::outcome::{Failure, Outcome};
@@ -93,6 +93,7 @@ pub(crate) fn run(args: &DoctorArgs, out: &mut dyn Write) -> Result<Outcome, Fai
     let mut findings = examine(&machine, status.as_ref());
     findings.push(bpf::programs());
     findings.push(audit_rules(rules.as_deref()));
+    findings.extend(audit_input(args.run_dir.as_deref()));
     findings.push(own_losses(args.run_dir.as_deref()));
     findings.push(device_servers(&Directory::locate(args.run_dir.as_deref())?));
     let report = Report {

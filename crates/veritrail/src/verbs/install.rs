@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::trail::print_json;
-use crate::install::{Item, Place, Step, items};
+use crate::install::{Item, Place, Step, items, plugin};
 use crate::outcome::{Failure, Kind, Outcome};
 
 /// Put the binary, its units, man pages, completions and settings onto this machine
@@ -24,6 +24,10 @@ use crate::outcome::{Failure, Kind, Outcome};
 pub(crate) struct InstallArgs {
     #[command(flatten)]
     place: PlaceArgs,
+    /// Have auditd hand its events on, too: /etc/audit/plugins.d/veritrail.conf, for audit.input = "stdin".
+    /// auditd starts the plugin when it is started next
+    #[arg(long)]
+    plugin: bool,
 }
 
 /// Take away what `agent install` has brought
@@ -60,13 +64,19 @@ struct PlaceArgs {
 
 pub(crate) fn install(args: &InstallArgs, out: &mut dyn Write) -> Result<Outcome, Failure> {
     let place = args.place.place()?;
-    let steps = place.install(&args.place.items()?)?;
+    let mut items = args.place.items()?;
+    if args.plugin {
+        items.push(plugin(&args.place.prefix));
+    }
+    let steps = place.install(&items)?;
     args.place.print(&steps, out)
 }
 
 pub(crate) fn uninstall(args: &UninstallArgs, out: &mut dyn Write) -> Result<Outcome, Failure> {
     let place = args.place.place()?;
-    let steps = place.uninstall(&args.place.items()?, args.purge)?;
+    let mut items = args.place.items()?;
+    items.push(plugin(&args.place.prefix));
+    let steps = place.uninstall(&items, args.purge)?;
     args.place.print(&steps, out)
 }
 

@@ -15,7 +15,7 @@ use crate::outcome::{Failure, Outcome};
 /// VT_GAP. It ends when auditd does. Exit status 5: what came is not auditd's.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  veritrail agent install --plugin && systemctl reload auditd
+  veritrail agent install --plugin && service auditd restart
   ausearch --raw | veritrail agent plugin --run-dir ./run")]
 pub(crate) struct PluginArgs {
     /// Take them to the agent of this run directory instead of /run/veritrail

@@ -244,6 +244,23 @@ fn cost_of_a_call() -> Duration {
     (0..5).map(round).min().unwrap_or_default()
 }
 
+/// Where our agent gets records from, if that is not the kernel: then it matters whether auditd hands them on.
+pub(super) fn audit_input(run_dir: Option<&Path>) -> Option<Finding> {
+    let status = Home::locate(run_dir).and_then(|home| agent::ask(&home)).ok()??;
+    let source = status.sources.into_iter().find(|source| source.name == "audit")?;
+    let by_auditd = source.detail.starts_with("auditd's events");
+    by_auditd.then(|| {
+        finding(
+            "audit input",
+            source.state == agent::SourceState::Listening,
+            source.detail,
+            "the agent hears what the kernel records",
+            "start auditd, with its plugin: active = yes in plugins.d/af_unix.conf, or veritrail agent install \
+             --plugin",
+        )
+    })
+}
+
 /// What our agent has lost, by its own count.
 pub(super) fn own_losses(run_dir: Option<&Path>) -> Finding {
     let (name, purpose) = ("agent losses", "everything that is heard is on record");
