@@ -212,6 +212,7 @@ fn agents_come_and_go_beneath_a_plugin() {
     auditing.send("first", 500);
     soon("the last", || stored(&bench, "first").len() == 500);
     assert_eq!(agent.stop(), Some(0));
+    assert!(!bench.path("run/agent/dispatch").exists());
     auditing.send("stopped", 1000);
     let agent = start();
     auditing.send("second", 500);

@@ -64,9 +64,9 @@ impl Connection {
         for _ in 0..TURN {
             let length = match self.stream.read(&mut self.buf) {
                 Ok(0) if self.reader.is_amid() => {
-                    return Err("it was closed in the middle of a message".into());
+                    return Err("the other end closed it in the middle of a message".into());
                 }
-                Ok(0) => return Err("it was closed".into()),
+                Ok(0) => return Err("the other end closed it".into()),
                 Ok(length) => length,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return match self.amid {

@@ -55,6 +55,8 @@ pub(in crate::agent::sources) struct Door {
     input: AuditInput,
     /// Where the plugin connects; none where we do.
     listener: Option<UnixListener>,
+    /// The agent's own.
+    directory: PathBuf,
     connections: Vec<Connection>,
     /// What auditd calls this machine.
     nodes: Vec<Vec<u8>>,
@@ -87,6 +89,7 @@ impl Door {
         let mut door = Door {
             input: input.clone(),
             listener,
+            directory: directory.clone(),
             connections: Vec::new(),
             nodes: std::iter::once(host).chain(node).collect(),
             continues: Note::read(directory, &clock::boot_id())
@@ -199,6 +202,10 @@ impl<'a> Listener<'a> {
         }
         self.tell_missing(true);
         self.gathering.end();
+        if self.door.listener.is_some() {
+            // One that stays is replaced by the next agent.
+            let _ = fs::remove_file(self.door.directory.join(SOCKET));
+        }
     }
 
     /// Connects, or takes those who do.
