@@ -4,6 +4,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../../crates/host/tests/audit/auditing.rs"]
+mod auditing;
+
 use std::path::Path;
 use std::process::Command;
 
@@ -62,4 +65,16 @@ fn seed_001_dm_integrity_audit() {
 #[test]
 fn seed_002_container_records() {
     run("002-container-records.sh", &["bash"]);
+}
+
+#[test]
+fn seed_002_container_identifiers() {
+    let Some(_auditing) = auditing::Auditing::begin("seeds/002-container-identifiers") else {
+        return;
+    };
+    if !Path::new("/dev/fuse").exists() {
+        eprintln!("SKIPPED: seeds/002-container-identifiers: no FUSE");
+        return;
+    }
+    run("002-container-identifiers.sh", &["bash", "dd", "mkfifo"]);
 }

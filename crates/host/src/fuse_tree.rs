@@ -1,11 +1,14 @@
-//! A read-only tree of small files and links, served over a FUSE connection.
+//! A tree of small files, links and attributes, served over a FUSE connection.
 //!
 //! This end knows inodes and replies; names, contents and errors are the [`Tree`]'s. Nothing is
 //! cached by the kernel: what the tree says may change at any time. A file is read as it was when
-//! it was opened, so that nobody gets half of one state and half of another.
+//! it was opened, so that nobody gets half of one state and half of another. An attribute is no
+//! contents but a question: every read and write of it is a request, judged by who makes it, and
+//! answered when there is an answer (design section 3, seam "Tree").
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -15,7 +18,7 @@ use std::time::{Duration, SystemTime};
 use fuser::{
     Config, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, LockOwner,
     OpenAccMode, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry,
-    ReplyOpen, Request, SessionACL,
+    ReplyOpen, ReplyWrite, Request, SessionACL, TimeOrNow, WriteFlags,
 };
 
 use crate::fuse::{Errno, fuser_errno};
@@ -29,6 +32,8 @@ pub enum Entry {
     Link(PathBuf),
     /// A file with these bytes.
     File(Vec<u8>),
+    /// A file as those of proc(5) and sysfs(5) are: see [`Tree::request`].
+    Attribute,
 }
 
 /// What a name stands for, as a listing tells it.
@@ -56,6 +61,88 @@ pub trait Tree: Send + Sync + 'static {
     /// # Errors
     /// As [`Tree::look`].
     fn list(&self, path: &Path) -> Result<Vec<(OsString, Kind)>, Errno>;
+
+    /// A call on the [`Entry::Attribute`] at `path`. It waits for the reply, which may be given later
+    /// and by another thread.
+    fn request(&self, path: &Path, caller: Caller, operation: Operation, reply: Reply);
+}
+
+/// Whose call it is. It waits for the reply, unless it is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Thread number in the process namespace of whoever mounted; 0 where it has none there.
+    pub tid: u32,
+    /// When the request was taken, in nanoseconds since boot. Whoever has the number and began later is
+    /// somebody else: this one was killed.
+    pub boottime_ns: u64,
+}
+
+/// What is to be done with an attribute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Tell all of it.
+    Read,
+    /// Take these bytes, written at this offset.
+    Write {
+        /// In bytes.
+        offset: u64,
+        /// What was written; of more than [`LONGEST_WRITE`] bytes, as many.
+        bytes: Vec<u8>,
+    },
+}
+
+/// The most bytes of a write that anybody gets to see: no attribute's value is as long.
+pub const LONGEST_WRITE: usize = 256;
+
+/// The answer to a request. Dropped without one, the call fails with EAGAIN.
+pub struct Reply(Option<Awaited>);
+
+enum Awaited {
+    Read { reply: ReplyData, offset: u64, size: u32 },
+    Write { reply: ReplyWrite, size: u32 },
+}
+
+impl Reply {
+    /// The value that was read, or that the write is done.
+    pub fn done(mut self, value: &[u8]) {
+        match self.0.take() {
+            Some(Awaited::Read { reply, offset, size }) => reply.data(part(value, offset, size)),
+            Some(Awaited::Write { reply, size }) => reply.written(size),
+            None => {}
+        }
+    }
+
+    /// The call fails so.
+    pub fn failed(mut self, errno: Errno) {
+        self.fail(errno);
+    }
+
+    fn fail(&mut self, errno: Errno) {
+        match self.0.take() {
+            Some(Awaited::Read { reply, .. }) => reply.error(fuser_errno(errno)),
+            Some(Awaited::Write { reply, .. }) => reply.error(fuser_errno(errno)),
+            None => {}
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        self.fail(Errno::AGAIN);
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply").finish_non_exhaustive()
+    }
+}
+
+/// What a read of `size` bytes at `offset` gets of a value.
+fn part(value: &[u8], offset: u64, size: u32) -> &[u8] {
+    let from = usize::try_from(offset).unwrap_or(usize::MAX).min(value.len());
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    value.get(from..from.saturating_add(size).min(value.len())).unwrap_or_default()
 }
 
 /// A tree that is being served.
@@ -79,7 +166,8 @@ impl Session {
 }
 
 /// Serves `tree` over the connection of [`crate::mount::attach_tree`], with directories of mode
-/// 0500 and files of mode 0400 that belong to whoever calls this.
+/// 0500, files of mode 0400 and attributes of mode 0600 that belong to whoever calls this. The modes
+/// are for show where the kernel does not check them.
 ///
 /// # Errors
 /// As [`crate::fuse::serve`].
@@ -168,6 +256,8 @@ struct Handles {
 enum Handle {
     File(Vec<u8>),
     Directory(Vec<(OsString, FileType)>),
+    /// Of an attribute, by the path at which it was opened.
+    Attribute(PathBuf),
 }
 
 impl Handles {
@@ -179,6 +269,16 @@ impl Handles {
         self.open.insert(self.last, handle);
         Ok(FileHandle(self.last))
     }
+}
+
+/// Who waits for this.
+fn caller(request: &Request) -> Caller {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    // Neither is negative.
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    let nanoseconds = u64::try_from(now.tv_nsec).unwrap_or(0);
+    let boottime_ns = seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds);
+    Caller { tid: request.pid(), boottime_ns }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -199,6 +299,7 @@ impl<T: Tree> ServedTree<T> {
             Entry::Directory => (FileType::Directory, 0o500, 0),
             Entry::Link(to) => (FileType::Symlink, 0o777, to.as_os_str().len()),
             Entry::File(bytes) => (FileType::RegularFile, 0o400, bytes.len()),
+            Entry::Attribute => (FileType::RegularFile, 0o600, 0),
         };
         let size = length as u64;
         let time = SystemTime::UNIX_EPOCH;
@@ -228,8 +329,12 @@ impl<T: Tree> ServedTree<T> {
         Ok(self.stat(number, &entry))
     }
 
-    fn open_file(&self, inode: INodeNo) -> Result<FileHandle, Errno> {
-        match self.look(inode)? {
+    fn open_file(&self, inode: INodeNo, writes: bool) -> Result<FileHandle, Errno> {
+        let path = self.path(inode)?;
+        match self.tree.look(&path)? {
+            // Who may do what is judged at each call.
+            Entry::Attribute => lock(&self.handles).add(Handle::Attribute(path)),
+            _ if writes => Err(Errno::ROFS),
             Entry::File(bytes) => lock(&self.handles).add(Handle::File(bytes)),
             Entry::Directory => Err(Errno::ISDIR),
             Entry::Link(_) => Err(Errno::LOOP),
@@ -276,11 +381,94 @@ impl<T: Tree> Filesystem for ServedTree<T> {
         }
     }
 
-    fn open(&self, _: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        if flags.acc_mode() != OpenAccMode::O_RDONLY {
-            return reply.error(fuser::Errno::EROFS);
+    fn setattr(
+        &self,
+        _: &Request,
+        inode: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        _: Option<TimeOrNow>,
+        _: Option<TimeOrNow>,
+        _: Option<SystemTime>,
+        _: Option<FileHandle>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<fuser::BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let is_truncated = size == Some(0) && mode.is_none() && uid.is_none() && gid.is_none();
+        match self.look(inode) {
+            // As with `echo N >`: there is nothing to cut.
+            Ok(Entry::Attribute) if is_truncated => {
+                reply.attr(&NOW, &self.stat(inode.0, &Entry::Attribute));
+            }
+            Ok(Entry::Attribute) => reply.error(fuser::Errno::EPERM),
+            Ok(_) => reply.error(fuser::Errno::EROFS),
+            Err(errno) => reply.error(fuser_errno(errno)),
         }
-        match self.open_file(inode) {
+    }
+
+    fn write(
+        &self,
+        request: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _: WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let path = match lock(&self.handles).open.get(&handle.0) {
+            Some(Handle::Attribute(path)) => path.clone(),
+            _ => return reply.error(fuser::Errno::EBADF),
+        };
+        let Ok(size) = u32::try_from(data.len()) else {
+            return reply.error(fuser::Errno::EINVAL);
+        };
+        let bytes = data.get(..LONGEST_WRITE).unwrap_or(data).to_vec();
+        let reply = Reply(Some(Awaited::Write { reply, size }));
+        let operation = Operation::Write { offset, bytes };
+        self.tree.request(&path, caller(request), operation, reply);
+    }
+
+    // Nothing is made, removed or renamed here, by whomever.
+
+    fn mknod(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: u32, reply: ReplyEntry) {
+        reply.error(fuser::Errno::EPERM);
+    }
+
+    fn mkdir(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, reply: ReplyEntry) {
+        reply.error(fuser::Errno::EPERM);
+    }
+
+    fn unlink(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        reply.error(fuser::Errno::EPERM);
+    }
+
+    fn rmdir(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        reply.error(fuser::Errno::EPERM);
+    }
+
+    fn rename(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: &OsStr,
+        _: INodeNo,
+        _: &OsStr,
+        _: fuser::RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(fuser::Errno::EPERM);
+    }
+
+    fn open(&self, _: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        match self.open_file(inode, flags.acc_mode() != OpenAccMode::O_RDONLY) {
             // Past the page cache: the length that a stat said may be another's by now.
             Ok(handle) => reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO),
             Err(errno) => reply.error(fuser_errno(errno)),
@@ -289,7 +477,7 @@ impl<T: Tree> Filesystem for ServedTree<T> {
 
     fn read(
         &self,
-        _: &Request,
+        request: &Request,
         _: INodeNo,
         handle: FileHandle,
         offset: u64,
@@ -299,13 +487,16 @@ impl<T: Tree> Filesystem for ServedTree<T> {
         reply: ReplyData,
     ) {
         let handles = lock(&self.handles);
-        let Some(Handle::File(bytes)) = handles.open.get(&handle.0) else {
-            return reply.error(fuser::Errno::EBADF);
-        };
-        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-        let size = usize::try_from(size).unwrap_or(usize::MAX);
-        let end = from.saturating_add(size).min(bytes.len());
-        reply.data(bytes.get(from..end).unwrap_or_default());
+        match handles.open.get(&handle.0) {
+            Some(Handle::File(bytes)) => reply.data(part(bytes, offset, size)),
+            Some(Handle::Attribute(path)) => {
+                let path = path.clone();
+                drop(handles);
+                let reply = Reply(Some(Awaited::Read { reply, offset, size }));
+                self.tree.request(&path, caller(request), Operation::Read, reply);
+            }
+            _ => reply.error(fuser::Errno::EBADF),
+        }
     }
 
     fn release(

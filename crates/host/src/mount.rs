@@ -205,6 +205,16 @@ enum Point {
     Directory,
 }
 
+impl Point {
+    /// A device is only read; a tree has attributes that are written, and refuses the rest itself.
+    fn access(self) -> MountFlags {
+        match self {
+            Point::File => MountFlags::RDONLY,
+            Point::Directory => MountFlags::empty(),
+        }
+    }
+}
+
 fn attach_on(on: Point, point: &Path, options: Options) -> Result<OwnedFd, MountError> {
     // A dead mount does not even answer fstat, so this comes first.
     if is_mounted(point).map_err(|error| MountError::io("mountinfo", point, error))? {
@@ -245,7 +255,7 @@ fn attach_directly(on: Point, point: &Path, options: Options) -> Result<OwnedFd,
         NAME,
         by_descriptor(&file),
         format!("fuse.{NAME}"),
-        MountFlags::NOSUID | MountFlags::NODEV | MountFlags::RDONLY,
+        MountFlags::NOSUID | MountFlags::NODEV | on.access(),
         data.as_c_str(),
     )
     .map_err(|errno| match errno {
@@ -279,7 +289,9 @@ fn attach_by_helper(on: Point, point: &Path, options: Options) -> Result<OwnedFd
     let _checked = open_point(on, point)?;
     let failed = |call| move |error: io::Error| MountError::io(call, point, error);
     let (ours, theirs) = Channel::stream_pair().map_err(failed("socketpair"))?;
-    let mut words = format!("ro,nosuid,nodev,default_permissions,max_read={}", options.max_read);
+    let access = if on.access().contains(MountFlags::RDONLY) { "ro" } else { "rw" };
+    let mut words =
+        format!("{access},nosuid,nodev,default_permissions,max_read={}", options.max_read);
     words.push_str(&format!(",fsname={NAME},subtype={NAME}"));
     if options.others {
         words.push_str(",allow_other");

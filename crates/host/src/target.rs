@@ -77,6 +77,34 @@ impl Target {
         number(&process::read(&self.folder, "status").map_err(gone)?, b"Threads")
     }
 
+    /// The numbers of its threads, its first among them.
+    ///
+    /// # Errors
+    /// ESRCH where it was waited for.
+    pub fn thread_ids(&self) -> io::Result<Vec<u32>> {
+        threads_of(&self.folder)
+    }
+
+    /// A descriptor of one of its threads; none on a kernel that has no such thing (before 6.9).
+    ///
+    /// # Errors
+    /// ESRCH where it is no thread of it (any more).
+    pub fn thread(&self, tid: u32) -> io::Result<Option<OwnedFd>> {
+        let number = i32::try_from(tid).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
+        // PIDFD_THREAD of linux/pidfd.h.
+        let flags = PidfdFlags::from_bits_retain(OFlags::EXCL.bits());
+        let thread = match pidfd_open(number, flags) {
+            Err(Errno::INVAL) => return Ok(None),
+            thread => thread?,
+        };
+        // As it is there still, the number was its own when it was opened.
+        if threads_of(&self.folder)?.contains(&tid) {
+            Ok(Some(thread))
+        } else {
+            Err(Errno::SRCH.into())
+        }
+    }
+
     /// The processes that it has to wait for, of all its threads, those that have ended too. Some may be
     /// left out where others are waited for meanwhile; where there are any, one is told.
     ///

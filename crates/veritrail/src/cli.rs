@@ -38,6 +38,10 @@ enum Verb {
     Serve(verbs::serve::ServeArgs),
     Scrub(Box<verbs::scrub::ScrubArgs>),
     Rules(verbs::rules::RulesArgs),
+    /// Containers: give processes an identifier, list them
+    #[command(subcommand)]
+    Container(verbs::container::Verb),
+    OciHook(verbs::oci_hook::HookArgs),
     /// The agent, which listens to the kernel: run, status
     #[command(subcommand)]
     Agent(verbs::agent::Verb),
@@ -192,6 +196,8 @@ impl Command {
             Verb::Serve(args) => verbs::serve::run(args, out),
             Verb::Scrub(args) => verbs::scrub::run(args, out),
             Verb::Rules(args) => args.run(out),
+            Verb::Container(verb) => verb.run(out),
+            Verb::OciHook(args) => args.run(out),
             Verb::Demo(args) => verbs::demo::run(args, out),
             Verb::Doctor(args) => verbs::doctor::run(args, out),
             Verb::Completions(args) => verbs::completions::completions(args, out),

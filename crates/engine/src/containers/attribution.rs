@@ -188,7 +188,8 @@ impl Labelled {
     }
 
     fn push(&mut self, found: &Attribution, reference: Option<&str>) {
-        if found.names_one() {
+        // That nobody knows is said too: a blank stands for no container.
+        if found.names_one() || found.confidence == Confidence::Unknown {
             self.list(&found.ids(), reference, found.confidence);
         }
     }
@@ -203,6 +204,10 @@ impl Labelled {
             let body = match confidence {
                 Confidence::Certain => body,
                 _ => body.word("VT_CONF", confidence.word()),
+            };
+            let body = match self.via {
+                Some(via) => body.word("VT_VIA", via),
+                None => body,
             };
             self.records.push(("CONTAINER_ID", body));
             if rank(confidence) > rank(self.confidence) {

@@ -362,6 +362,13 @@ impl Containers {
         chain
     }
 
+    /// The containers whose mount namespace is one of these, by inode number.
+    #[must_use]
+    pub fn in_mounts(&self, namespaces: &[u32]) -> Vec<ContId> {
+        let is_in = |life: &Life| namespaces.contains(&life.namespaces.mount);
+        self.lives.iter().filter(|(_, life)| is_in(life)).map(|(id, _)| *id).collect()
+    }
+
     /// The containers in a network namespace, by its inode number, the one that came last first.
     #[must_use]
     pub fn in_network(&self, namespace: u32) -> Vec<ContId> {

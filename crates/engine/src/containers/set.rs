@@ -72,7 +72,12 @@ pub(super) struct Request {
 #[derive(Clone, Copy, Debug)]
 enum Asked {
     Read,
-    Write { written: Result<ContId, WriteError>, length: usize },
+    /// `whole`: all threads of the process, and not a task that is alone.
+    Write {
+        written: Result<ContId, WriteError>,
+        length: usize,
+        whole: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -111,10 +116,24 @@ impl Containers {
         offset: u64,
         bytes: &[u8],
     ) {
-        let asked = Asked::Write { written: parse_write(offset, bytes), length: bytes.len() };
-        let is_busy = self.requests.values().any(|other| other.pid == pid && other.is_write());
-        let stage = if is_busy { Stage::Waiting } else { Stage::Looking };
-        self.begin(req, Request { pid, caller, asked, stage });
+        let written = parse_write(offset, bytes);
+        let asked = Asked::Write { written, length: bytes.len(), whole: false };
+        self.begin_write(req, Request { pid, caller, asked, stage: Stage::Looking });
+    }
+
+    /// A runtime is making a container of process `pid`, which is the runtime's own program still and may
+    /// have threads: [`Act::Store`] is for all of them. Otherwise as a write.
+    pub fn handle_register(&mut self, req: ReqId, pid: u32, caller: Caller, id: ContId) {
+        let asked = Asked::Write { written: Ok(id), length: 0, whole: true };
+        self.begin_write(req, Request { pid, caller, asked, stage: Stage::Looking });
+    }
+
+    fn begin_write(&mut self, req: ReqId, mut request: Request) {
+        let of_same = |other: &Request| other.pid == request.pid && other.is_write();
+        if self.requests.values().any(of_same) {
+            request.stage = Stage::Waiting;
+        }
+        self.begin(req, request);
     }
 
     fn begin(&mut self, req: ReqId, request: Request) {
@@ -137,8 +156,8 @@ impl Containers {
                 let result = self.read(&request.caller, &target);
                 self.acts.push_back(Act::Answer { req, result, after: None });
             }
-            (Stage::Looking, Asked::Write { written, .. }) => {
-                self.looked(now, req, request, written, target);
+            (Stage::Looking, Asked::Write { written, whole, .. }) => {
+                self.looked(now, req, request, (written, whole), target);
             }
             _ => {
                 self.requests.insert(req, request);
@@ -164,14 +183,14 @@ impl Containers {
         now: Moment,
         req: ReqId,
         request: Request,
-        written: Result<ContId, WriteError>,
+        (written, whole): (Result<ContId, WriteError>, bool),
         target: Target,
     ) {
         let standing = match &target {
             Target::Gone => Standing::Gone,
             Target::Alive { children, single_threaded, leader, .. } => Standing::Alive {
                 children: *children,
-                single_threaded: *single_threaded,
+                single_threaded: whole || *single_threaded,
                 leader: *leader,
             },
         };

@@ -88,7 +88,11 @@ impl Labels {
         self.maps.iter().map(AsFd::as_fd)
     }
 
-    pub(super) fn try_clone(&self) -> io::Result<Labels> {
+    /// The same once more.
+    ///
+    /// # Errors
+    /// Where the process has no descriptor left.
+    pub fn try_clone(&self) -> io::Result<Labels> {
         let [labels, aborted, unstored] = &self.maps;
         Ok(Labels { maps: [labels.try_clone()?, aborted.try_clone()?, unstored.try_clone()?] })
     }

@@ -134,7 +134,7 @@ impl Watched {
         explained: Explained,
         journal: &mut Journal,
     ) {
-        let Explained { mut job, records, file, is_pending } = explained;
+        let Explained { mut job, records, file, is_pending, .. } = explained;
         if let Subject::Bytes { mapped, .. } = job.subject
             && let Some(file) = file
         {

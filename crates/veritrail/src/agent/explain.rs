@@ -1,6 +1,7 @@
 //! Workers that find out what lies at a place: they read disks' maps and other processes' mounts, which
 //! takes its time and is nothing for the decision loop.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -64,6 +65,8 @@ pub(super) struct Explained {
     pub(super) records: Vec<OwnRecord>,
     /// The file that was hit, for people.
     pub(super) file: Option<String>,
+    /// Mount namespaces other than ours in which it is mounted, by inode number.
+    pub(super) namespaces: Vec<u32>,
     /// Whether more can be told when it is asked again.
     pub(super) is_pending: bool,
 }
@@ -220,11 +223,18 @@ fn explain(job: Job, explainer: &Explainer) -> Explained {
     // Asked afterwards: it was the same all the time.
     let Some(found) = found.filter(|_| life(&job.subject) == job.life) else {
         let records = vec![gone(&job.subject)];
-        return Explained { job, records, file: None, is_pending: false };
+        return Explained { job, records, file: None, namespaces: Vec::new(), is_pending: false };
     };
     let records = place::record::records(&found);
     let records = records.into_iter().map(|(kind, body)| OwnRecord(kind, body)).collect();
-    Explained { records, file: file(&found), is_pending: found.is_pending, job }
+    let (file, namespaces) = (file(&found), namespaces(&found));
+    Explained { records, file, namespaces, is_pending: found.is_pending, job }
+}
+
+fn namespaces(found: &Explanation) -> Vec<u32> {
+    let mounts = found.hits.iter().flat_map(|hit| &hit.mounts).filter(|mount| !mount.is_ours);
+    let all: BTreeSet<u32> = mounts.filter_map(|mount| mount.namespace.try_into().ok()).collect();
+    all.into_iter().collect()
 }
 
 fn gone(subject: &Subject) -> OwnRecord {
@@ -266,7 +276,8 @@ mod tests {
             if let Subject::Inode { inode: 0, .. } = job.subject {
                 let _ = lock(&held).recv();
             }
-            Some(Explained { job, records: Vec::new(), file: None, is_pending: false })
+            let (records, namespaces) = (Vec::new(), Vec::new());
+            Some(Explained { job, records, file: None, namespaces, is_pending: false })
         };
         let stuck = Duration::from_millis(50);
         let mut explainers = Explainers::answering(&inbox, stuck, Arc::new(answer)).unwrap();

@@ -94,6 +94,7 @@ fn listen(channel: &Channel, inbox: &Inbox<Input>) {
             Some(ToAgent::Stop) => Input::Stop,
             Some(ToAgent::Reload) => Input::Reload,
             Some(ToAgent::Writer(state)) => Input::Writer(state),
+            Some(ToAgent::Asked(asked)) => Input::Asked(asked),
             Some(ToAgent::Begin(_)) => continue,
             // It is gone, or not itself any more.
             None => return inbox.put(Input::Orphaned),

@@ -4,12 +4,14 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use host::bpf::Labels;
 use record::EventId;
 use record::write::Body;
 use trail::Field;
 
 use super::auditing::Auditing;
 use super::backlog::Backlog;
+use super::containers::{self, Containers, Ready};
 use super::devices::Watched;
 use super::doorkeeper::wire::{Begin, FromAgent, WriterState};
 use super::events::Meter;
@@ -22,13 +24,13 @@ use super::inbox::Lost;
 use super::journal::{Handed, Journal, OwnRecord};
 use super::link::Link;
 use super::reload::{Configured, Reloaded};
-use super::rules::Rules;
+use super::rules::{Rules, Verdict, Whose};
 use super::sources::{Context, Dispatch, Input, Name, Running, Served, millis};
 use super::status::{self, Board, Source, SourceState};
 use super::tasks::Processes;
 use super::timekeeping::Timekeeping;
 use super::tree;
-use super::watermark::{self, Mark, Note, Watermark};
+use super::watermark::{self, Mark, Marks, Note, Watermark};
 use crate::clock;
 use crate::outcome::Failure;
 
@@ -53,6 +55,13 @@ pub(super) enum Ended {
     Orphaned,
 }
 
+/// What is heard, and what can be labelled.
+pub(super) struct Opened {
+    pub(super) report: Vec<(Name, Source)>,
+    /// The labels of tasks; none where this kernel keeps none.
+    pub(super) labels: Option<Labels>,
+}
+
 /// The loop's state.
 pub(super) struct Agent {
     home: Home,
@@ -66,6 +75,7 @@ pub(super) struct Agent {
     devices: Watched,
     timekeeping: Timekeeping,
     processes: Processes,
+    containers: Containers,
     gaps: Gaps,
     lost: Lost,
     /// What the agent before this one has left.
@@ -73,6 +83,7 @@ pub(super) struct Agent {
     /// Whether an event has come: then what is missing since the last agent was told.
     hears: bool,
     watermark: Watermark,
+    marks: Marks,
     boot: String,
     pid: u32,
     /// Our processes as audit numbers them, where that is known: this one, the doorkeeper, the writer.
@@ -107,11 +118,12 @@ impl Agent {
         journal: Journal,
         running: Running,
         context: Context,
-        sources: Vec<(Name, Source)>,
+        sources: Opened,
         board: Board,
         explainers: Explainers,
     ) -> Agent {
         let boot = clock::boot_id();
+        let containers = Containers::new(sources.labels, home.path(), &boot);
         let before = Note::read(home.path(), &boot);
         let forwarding = Forwarding::new(journal.config());
         {
@@ -125,18 +137,20 @@ impl Agent {
             journal,
             running,
             context,
-            sources,
+            sources: sources.report,
             board,
             link: None,
             configured: None,
             devices: Watched::new(explainers),
             timekeeping: Timekeeping::new(now()),
             processes: Processes::default(),
+            containers,
             gaps: Gaps::default(),
             lost: Lost::default(),
             before,
             hears: false,
             watermark: Watermark::default(),
+            marks: Marks::default(),
             boot,
             pid: std::process::id(),
             own: None,
@@ -286,6 +300,8 @@ impl Agent {
         self.context.inbox.abandon();
         self.devices.end(&mut self.journal);
         self.timekeeping.end(&mut self.journal);
+        self.containers.end(&self.processes);
+        self.write_ready();
         self.tell_gaps(true);
         self.refresh();
         let status = self.board.lock().clone();
@@ -314,11 +330,11 @@ impl Agent {
 
     fn handle(&mut self, input: Input) {
         match input {
-            Input::Event(heard) => self.handle_event(&heard),
+            Input::Event(heard) => self.handle_event(heard),
             Input::Mark(mark) => {
                 // What was lost before the mark is to be on record with it.
                 self.tell_gaps(true);
-                self.watermark.pass(mark, self.journal.last());
+                self.marks.push(self.containers.wholes(), mark);
             }
             Input::Lost { place, messages, span } => {
                 self.gaps.note(place, messages, span);
@@ -344,22 +360,28 @@ impl Agent {
             Input::Clock(reading) => self.timekeeping.handle_reading(now(), reading),
             Input::Bpf(mut batch) => {
                 let calls = batch.take_clock_calls();
-                self.processes.handle(*batch);
+                self.processes.handle(*batch, &mut self.containers);
                 self.timekeeping.handle_calls(now(), calls, &self.processes);
             }
             Input::Served(served) => self.served = served,
-            Input::Explained(explained) => {
+            Input::Explained(mut explained) => {
+                if explained.job.give_up.is_none() {
+                    let containers = self.containers.mounted_in(&explained.namespaces);
+                    explained.records.extend(containers);
+                }
                 self.devices.handle_explained(now(), explained, &mut self.journal);
             }
             Input::Sink(body) => self.journal.own(&[OwnRecord("VT_SINK", body)], OURS),
             Input::Ended { name, why } => self.handle_end_of(name, why),
             Input::Writer(state) => self.handle_writer(state),
+            Input::Asked(asked) => self.containers.handle_asked(asked),
+            Input::Inquiry(inquiry) => self.containers.handle_inquiry(inquiry),
             Input::Reload => self.reload(),
             Input::Stop | Input::Orphaned => {}
         }
     }
 
-    fn handle_event(&mut self, heard: &Heard) {
+    fn handle_event(&mut self, heard: Heard) {
         if let Some(id) = heard.id
             && !self.hears
             && !self.before.as_ref().is_some_and(|note| note.has_passed(id))
@@ -374,12 +396,43 @@ impl Agent {
             self.own_events += 1;
             return;
         }
-        if self.rules.as_mut().is_some_and(|rules| !rules.keep(heard)) {
-            return;
+        let whose = self.containers.whose();
+        match (self.judge(&heard, whose), heard.id) {
+            (Verdict::Drop, _) => {}
+            (Verdict::Wait, Some(id)) => self.containers.handle_whole(id, heard, &self.processes),
+            (Verdict::Keep | Verdict::Wait, _) => {
+                self.keep(&heard);
+                self.containers.handle_event(&heard, &self.processes);
+            }
         }
+    }
+
+    fn judge(&mut self, heard: &Heard, whose: Whose) -> Verdict {
+        self.rules.as_mut().map_or(Verdict::Keep, |rules| rules.judge(heard, whose))
+    }
+
+    fn keep(&mut self, heard: &Heard) {
         self.journal.kernel(heard);
         self.devices.handle_event(now(), heard);
         self.timekeeping.handle_event(now(), heard);
+    }
+
+    /// Writes what waited for its container.
+    fn write_ready(&mut self) {
+        for Ready { id, whole, whose, records } in self.containers.take_ready() {
+            if let Some(heard) = whole {
+                if self.judge(&heard, whose) == Verdict::Drop {
+                    continue;
+                }
+                self.keep(&heard);
+            }
+            if let Some((records, confidence)) = records {
+                self.journal.beside(id, &records, &containers::tail(confidence));
+            }
+        }
+        while let Some(mark) = self.marks.next(|number| self.containers.holds_whole(number)) {
+            self.watermark.pass(mark, self.journal.last());
+        }
     }
 
     /// Says what nobody heard between the last agent and this one, whose first event this is.
@@ -483,11 +536,20 @@ impl Agent {
         if self.timekeeping.act(now(), &mut self.journal) {
             self.running.ask_for_clocks();
         }
+        self.containers.act(&mut self.processes, &mut self.journal, self.link.as_ref());
+        self.write_ready();
+        if let Some(containers) = self.containers.take_shown(false) {
+            self.board.lock().containers = containers;
+        }
+        if self.containers.take_wants_list() {
+            self.running.ask_for_processes();
+        }
     }
 
     fn patience(&self) -> Duration {
         let tick = TICK.saturating_sub(self.ticked.elapsed());
-        let due = [self.devices.due(), self.timekeeping.due()].into_iter().flatten().min();
+        let due = [self.devices.due(), self.timekeeping.due(), self.containers.due()];
+        let due = due.into_iter().flatten().min();
         let due = due.map(|due| due.saturating_sub(now()));
         due.map_or(tick, |due| due.min(tick))
     }
@@ -497,6 +559,7 @@ impl Agent {
             return;
         }
         self.ticked = Instant::now();
+        self.containers.tell_unregistered(&mut self.journal);
         self.tell_gaps(false);
         if let Some(rules) = &mut self.rules {
             rules.tick();
@@ -572,6 +635,9 @@ impl Agent {
         status.rules = self.rules.as_ref().map(Rules::status);
         status.programs = self.processes.programs().to_vec();
         status.tasks = self.processes.shown();
+        if let Some(containers) = self.containers.take_shown(true) {
+            status.containers = containers;
+        }
         status.audit = self.audit.clone();
         status.passed_over = self.devices.passed_over();
         status.over_quota = self.over_quota;

@@ -18,6 +18,7 @@
 mod auditing;
 mod backlog;
 mod checkpoints;
+mod containers;
 mod devices;
 mod doorkeeper;
 pub(crate) mod events;
@@ -45,6 +46,9 @@ mod tree;
 mod watermark;
 mod writer;
 
+pub(crate) use containers::{
+    Question as ContainerQuestion, Registration, Told, leave_unregistered,
+};
 pub(crate) use doorkeeper::{Options, run};
 pub(crate) use home::Home;
 pub(crate) use plugin::relay;
@@ -52,7 +56,7 @@ pub(crate) use sources::{
     AuditInput, Limits as AuditLimits, Mode as AuditMode, Name as SourceName,
 };
 pub(crate) use start::listen;
-pub(crate) use status::{Device, Forward, ProgramState, SourceState, Status, Writer};
+pub(crate) use status::{Container, Device, Forward, ProgramState, SourceState, Status, Writer};
 pub(crate) use writer::run as write;
 
 use std::path::Path;
@@ -61,10 +65,21 @@ use crate::outcome::{Failure, Kind};
 
 /// Asks the agent of this run directory; none if there is none.
 pub(crate) fn ask(home: &Home) -> Result<Option<Status>, Failure> {
-    home.near_socket(status::ask).map_err(|error| {
-        let what = format!("the agent in {} does not answer", home.path().display());
-        Failure::new(Kind::Io, what).because(error).hint("is it stopped, or its trail's disk?")
-    })
+    home.near_socket(status::ask).map_err(|error| unanswered(home, error))
+}
+
+/// Asks it about a container; none if there is none.
+pub(crate) fn ask_of_container(
+    home: &Home,
+    question: &ContainerQuestion,
+) -> Result<Option<Told>, Failure> {
+    let ask = |socket: &Path| status::ask_of_container(socket, question);
+    home.near_socket(ask).map_err(|error| unanswered(home, error))
+}
+
+fn unanswered(home: &Home, error: std::io::Error) -> Failure {
+    let what = format!("the agent in {} does not answer", home.path().display());
+    Failure::new(Kind::Io, what).because(error).hint("is it stopped, or its trail's disk?")
 }
 
 /// Whether there is an agent that hears of each block that the device `MAJOR:MINOR` of the kernel

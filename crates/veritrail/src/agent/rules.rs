@@ -1,7 +1,8 @@
 //! The agent's audit rules: what the kernel is told, what is told of it, and what the engine decides
 //! where the kernel cannot.
 
-use policy::audit::{Action, Decision, Facts, List, Rule, decide};
+use policy::audit::{Action, Decision, Fact, Facts, List, Rule, decide};
+use record::units::ContId;
 use record::value::{Value, push_hex};
 use record::write::Body;
 use record::{Line, RecordType};
@@ -126,39 +127,44 @@ impl Rules {
         self.status.clone()
     }
 
-    /// Whether an event is to be kept. What somebody else asked for is, and what is in doubt.
-    pub(super) fn keep(&mut self, heard: &Heard) -> bool {
-        let Some(rules) = &self.engine else { return true };
+    /// What is to become of an event. What somebody else asked for is kept, and what is in doubt.
+    pub(super) fn judge(&mut self, heard: &Heard, whose: Whose) -> Verdict {
+        let Some(rules) = &self.engine else { return Verdict::Keep };
         let lines = || heard.lines.iter().filter_map(|line| Line::parse(line).ok());
         if lines().any(|line| line.record_type() == RecordType::CONFIG_CHANGE) {
             self.stale = true;
         }
         if heard.class == Class::Integrity {
-            return true;
+            return Verdict::Keep;
         }
         let decided = match lines().find(|line| line.record_type() == RecordType::SYSCALL) {
             Some(call) if self.key.is_in(&call) => {
-                decide(rules, List::Exit, &Facts::of_call(lines()))
+                decide(rules, List::Exit, &with_container(Facts::of_call(lines()), whose))
             }
-            Some(_) => return true,
+            Some(_) => return Verdict::Keep,
             None => {
                 let mut all = lines();
-                let (Some(message), None) = (all.next(), all.next()) else { return true };
-                match of_message(rules, &message) {
-                    Decision::Nothing => return true,
+                let (Some(message), None) = (all.next(), all.next()) else { return Verdict::Keep };
+                match of_message(rules, &message, whose) {
+                    Decision::Nothing => return Verdict::Keep,
                     decided => decided,
                 }
             }
         };
         match decided {
-            Decision::Rule { action: Action::Always, .. } => true,
+            Decision::Rule { action: Action::Always, .. } => Verdict::Keep,
             Decision::Rule { action: Action::Never, .. } | Decision::Nothing => {
                 self.status.dropped += 1;
-                false
+                Verdict::Drop
+            }
+            Decision::CannotTell { missing: policy::audit::Field::ContId, .. }
+                if whose == Whose::NotYet =>
+            {
+                Verdict::Wait
             }
             Decision::CannotTell { .. } => {
                 self.status.undecided += 1;
-                true
+                Verdict::Keep
             }
         }
     }
@@ -169,9 +175,36 @@ impl Rules {
     }
 }
 
+/// What is known of the container of whoever did it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// It will be.
+    NotYet,
+    /// It is this one, or none.
+    Known(ContId),
+    /// Nobody knows, or not for certain.
+    Unknown,
+}
+
+/// What is to become of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Keep,
+    Drop,
+    /// A rule asks for the container.
+    Wait,
+}
+
+fn with_container(mut facts: Facts<'_>, whose: Whose) -> Facts<'_> {
+    if let (Fact::Unknown, Whose::Known(id)) = (&facts.container, whose) {
+        facts.container = Fact::Known(id.0);
+    }
+    facts
+}
+
 /// A record that stands alone.
-fn of_message(rules: &[Rule], line: &Line<'_>) -> Decision {
-    let facts = Facts::of_message(line);
+fn of_message(rules: &[Rule], line: &Line<'_>, whose: Whose) -> Decision {
+    let facts = with_container(Facts::of_message(line), whose);
     let excluded = decide(rules, List::Exclude, &facts);
     let is_message = matches!(line.effective_type().0, 1005 | 1100..=1199 | 2100..=2999);
     match excluded {
@@ -227,6 +260,12 @@ mod tests {
         }
     }
 
+    impl Rules {
+        fn keep(&mut self, heard: &Heard) -> bool {
+            self.judge(heard, Whose::Unknown) == Verdict::Keep
+        }
+    }
+
     fn call(key: &str, contid: Option<&str>) -> Heard {
         let call = format!(
             "type=SYSCALL msg=audit(1.000:2): arch=c000003e syscall=2 success=yes exit=3 a0=0 a1=0 a2=0 a3=0 \
@@ -267,6 +306,20 @@ mod tests {
         ]));
         assert!(!never.keep(&call("\"ours\"", Some("6"))));
         assert!(never.keep(&call("\"ours\"", Some("7"))));
+    }
+
+    #[test]
+    fn a_rule_that_asks_for_the_container_waits_for_it() {
+        let mut engine = rules(Some(&["-a always,exit -F arch=b64 -S open -F contid=5 -k k"]));
+        let heard = call("6F757273016B", None);
+        assert_eq!(engine.judge(&heard, Whose::NotYet), Verdict::Wait);
+        for (id, verdict) in
+            [(ContId(5), Verdict::Keep), (ContId(6), Verdict::Drop), (ContId::UNSET, Verdict::Drop)]
+        {
+            assert_eq!(engine.judge(&heard, Whose::Known(id)), verdict, "{id}");
+        }
+        assert_eq!(engine.judge(&heard, Whose::Unknown), Verdict::Keep);
+        assert_eq!((engine.status.dropped, engine.status.undecided), (2, 1));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use super::home;
 use super::inbox::Inbox;
 use super::journal::Journal;
 use super::link::{self, Link};
-use super::listening::{Agent, Ended};
+use super::listening::{Agent, Ended, Opened};
 use super::reload::Configured;
 use super::rules::Rules;
 use super::sources::bpf::Listener;
@@ -112,6 +112,7 @@ fn listen_until_told(
         },
         poll: config.poll(),
     };
+    let labels = bpf.as_ref().and_then(|bpf| bpf.as_ref().ok()).and_then(|(from, _)| from.labels());
     // Everything that takes rights comes before they are given up, and that before any thread.
     let sources = Sources::open(&settings, bpf);
     sources.check()?;
@@ -138,15 +139,16 @@ fn listen_until_told(
     let report = sources.report();
     let running = sources.start(&context).map_err(|e| failed("start a thread", e))?;
     let explainers = Explainers::start(&inbox).map_err(|e| failed("start a thread", e))?;
+    let opened = Opened { report, labels };
     let mut agent =
-        Agent::new(home.clone(), journal, running, context, report, board.clone(), explainers);
+        Agent::new(home.clone(), journal, running, context, opened, board.clone(), explainers);
     agent.meet(link, &begin, configured);
     agent.govern(rules);
     let listener = home.listen()?;
-    let answering = board.clone();
+    let (answering, asked) = (board.clone(), Arc::clone(&inbox));
     std::thread::Builder::new()
         .name("control".into())
-        .spawn(move || status::answer_all(&listener, &answering))
+        .spawn(move || status::answer_all(&listener, &answering, &asked))
         .map_err(|e| failed("start a thread", e))?;
 
     let events = match events_settings.enabled {

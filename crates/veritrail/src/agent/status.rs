@@ -7,20 +7,30 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use engine::containers::{Description, Life};
+use engine::tasks::Namespaces;
+use record::units::ContId;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use trail::Class;
 
 use super::auditing::Auditing;
+use super::containers::{self, Inquiry};
 use super::events::Readers;
 pub(crate) use super::extent::Extent;
 pub(crate) use super::forwarding::Forward;
-use crate::json_line;
+use super::inbox;
+use super::sources::Input;
+use crate::{clock, json_line};
 
 /// What is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Question {
     /// How is it?
     Status,
+    /// Which container is a task in, or is to be.
+    Container(containers::Question),
 }
 
 /// The longest answer, in bytes: ten thousand devices.
@@ -73,6 +83,9 @@ pub(crate) struct Status {
     /// The processes that are known.
     #[serde(default)]
     pub(crate) tasks: Tasks,
+    /// Containers that live.
+    #[serde(default)]
+    pub(crate) containers: Vec<Container>,
     /// Where the trail is sent; none where it is not.
     #[serde(default)]
     pub(crate) forward: Option<Forward>,
@@ -162,6 +175,66 @@ pub(crate) enum ProgramState {
     Missing,
     /// Nobody asked for it.
     Off,
+}
+
+/// A container that lives.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Container {
+    pub(crate) contid: u64,
+    /// The container that it was made in.
+    pub(crate) parent: Option<u64>,
+    /// Seconds since 1970: when it was set, or first seen.
+    pub(crate) since: u64,
+    /// Processes that are known; threads are not told.
+    pub(crate) processes: u32,
+    /// Who set it; none where it was found with processes in it.
+    pub(crate) registrar: Option<Registrar>,
+    pub(crate) description: Description,
+    pub(crate) namespaces: ContainerNamespaces,
+    /// Inode number of its control group; 0: not known.
+    pub(crate) cgroup: u64,
+}
+
+/// Who has set an identifier.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Registrar {
+    pub(crate) pid: u32,
+    pub(crate) uid: u32,
+    pub(crate) auid: u32,
+    pub(crate) comm: String,
+    pub(crate) exe: Option<String>,
+}
+
+/// Inode numbers of a container's namespaces; 0: not known.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct ContainerNamespaces {
+    pub(crate) user: u32,
+    pub(crate) mount: u32,
+    pub(crate) pid: u32,
+    pub(crate) network: u32,
+}
+
+impl Container {
+    pub(super) fn of(id: ContId, life: &Life) -> Container {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let Namespaces { user, mount, pid, network } = life.namespaces;
+        Container {
+            contid: id.0,
+            parent: life.parent.is_set().then_some(life.parent.0),
+            since: life.begun.realtime_ns / 1_000_000_000,
+            processes: life.processes,
+            registrar: life.registrar.as_ref().map(|by| Registrar {
+                pid: by.pid,
+                uid: by.uid,
+                auid: by.auid,
+                comm: text(&by.comm),
+                exe: by.exe.as_deref().map(text),
+            }),
+            description: life.description.clone(),
+            namespaces: ContainerNamespaces { user, mount, pid, network },
+            cgroup: life.cgroup,
+        }
+    }
 }
 
 /// The table of processes.
@@ -254,24 +327,51 @@ impl Board {
     }
 }
 
-/// Answers whoever asks, one after the other, until the listener is shut down.
-pub(super) fn answer_all(listener: &UnixListener, board: &Board) {
+/// Answers whoever asks, one after the other, until the listener is shut down; or lets the decision loop
+/// answer.
+pub(super) fn answer_all(listener: &UnixListener, board: &Board, inbox: &inbox::Inbox<Input>) {
     for stream in listener.incoming() {
         let Ok(stream) = stream else {
             // No descriptor is left; there may be one in a moment.
             std::thread::sleep(Duration::from_millis(10));
             continue;
         };
-        let Ok((Question::Status, _)) = json_line::listen(&stream) else { continue };
-        let mut status = board.lock().clone();
-        status.extent = Extent::of(Path::new(&status.trail));
-        // Whoever asked may have gone.
-        let _ = json_line::say(&stream, &status);
+        let (question, caller) = match json_line::listen(&stream) {
+            Ok((Question::Container(question), caller)) => (question, caller),
+            Ok((Question::Status, _)) => {
+                say_status(&stream, board);
+                continue;
+            }
+            Err(_) => continue,
+        };
+        let asked_ns = clock::now().boottime_ns;
+        // Where it finds no room, it is not answered.
+        let inquiry = Inquiry { question, caller, asked_ns, stream };
+        inbox.try_offer(Class::Integrity, 4096, Input::Inquiry(inquiry));
     }
+}
+
+fn say_status(stream: &UnixStream, board: &Board) {
+    let mut status = board.lock().clone();
+    status.extent = Extent::of(Path::new(&status.trail));
+    // Whoever asked may have gone.
+    let _ = json_line::say(stream, &status);
 }
 
 /// Asks the agent behind this socket; none if there is none.
 pub(super) fn ask(socket: &Path) -> io::Result<Option<Status>> {
+    ask_one(socket, &Question::Status)
+}
+
+/// Asks about a container.
+pub(super) fn ask_of_container(
+    socket: &Path,
+    question: &containers::Question,
+) -> io::Result<Option<containers::Told>> {
+    ask_one(socket, &Question::Container(question.clone()))
+}
+
+fn ask_one<T: DeserializeOwned>(socket: &Path, question: &Question) -> io::Result<Option<T>> {
     let stream = match UnixStream::connect(socket) {
         Err(error)
             if [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused]
@@ -283,6 +383,6 @@ pub(super) fn ask(socket: &Path) -> io::Result<Option<Status>> {
     };
     stream.set_write_timeout(Some(json_line::PROMPT))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    json_line::say(&stream, &Question::Status)?;
+    json_line::say(&stream, question)?;
     json_line::hear(&stream, LONGEST).map(Some)
 }

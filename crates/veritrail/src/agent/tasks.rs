@@ -1,10 +1,13 @@
 //! Who is and was process N, for whoever asks in the loop.
 
-use engine::tasks::{Change, Counts, Image, Namespaces, ProcessId, Sighting, Tasks, Who};
-use host::bpf::{Event, Task};
+use engine::tasks::{Change, Counts, Image, Label, Namespaces, ProcessId, Sighting, Tasks};
+use host::bpf::{Event, Labels, Task};
 use host::process;
+use host::target::Target;
+use record::units::ContId;
 
-use super::sources::bpf::Batch;
+use super::containers::Containers;
+use super::sources::bpf::{Batch, Listed};
 use super::status;
 use crate::clock;
 
@@ -16,47 +19,70 @@ const LIMIT: usize = 20_000;
 const LINGER_NS: u64 = 10_000_000_000;
 
 /// `/proc/PID/stat` counts ticks of so many nanoseconds (USER_HZ is 100 everywhere).
-const TICK_NS: u64 = 10_000_000;
+pub(super) const TICK_NS: u64 = 10_000_000;
 
 /// The processes.
 #[derive(Debug)]
 pub(super) struct Processes {
     tasks: Tasks,
+    /// The labelled of a listing that began then, until everything before it is heard.
+    listed: Option<(u64, Vec<Sighting>)>,
     programs: Vec<status::Program>,
 }
 
 impl Default for Processes {
     fn default() -> Processes {
-        Processes { tasks: Tasks::new(LIMIT, LINGER_NS), programs: Vec::new() }
+        Processes { tasks: Tasks::new(LIMIT, LINGER_NS), listed: None, programs: Vec::new() }
     }
 }
 
 impl Processes {
     /// What the source `bpf` has brought.
-    pub(super) fn handle(&mut self, batch: Batch) {
+    pub(super) fn handle(&mut self, batch: Batch, containers: &mut Containers) {
         if let Some([from, to]) = batch.lost {
             self.tasks.handle_lost(from, to);
+            containers.handle_lost(to);
         }
-        for sighting in batch.listed {
-            self.tasks.handle_listed(sighting);
+        if let Some(Listed { began_ns, processes }) = batch.listed {
+            let is_labelled =
+                |one: &&Sighting| one.label.is_some_and(|label| label.contid.is_set());
+            let labelled = processes.iter().filter(is_labelled).cloned().collect();
+            self.listed = Some((began_ns, labelled));
+            for sighting in processes {
+                self.tasks.handle_listed(sighting);
+            }
         }
         for event in &batch.events {
             if let Some(change) = change(event) {
-                self.tasks.handle(change, sighting(event.task()));
+                let sighting = sighting(event.task());
+                containers.handle_process(&change, &sighting);
+                self.tasks.handle(change, sighting);
             }
         }
         if let Some(heard) = batch.heard {
             self.tasks.handle_heard(heard);
+            if let Some((began_ns, labelled)) = self.listed.take_if(|(began, _)| *began <= heard) {
+                containers.handle_listed(began_ns, &labelled);
+            }
         }
         if let Some(programs) = batch.programs {
             self.programs = programs;
         }
     }
 
-    /// Who had this number then, in nanoseconds since boot.
-    #[allow(dead_code, reason = "for whoever asks")]
-    pub(super) fn who(&self, pid: u32, at_ns: u64) -> Who<'_> {
-        self.tasks.who(pid, at_ns)
+    /// Who had which number when.
+    pub(super) fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
+    /// This process has this label from then on.
+    pub(super) fn label(&mut self, process: ProcessId, at_ns: u64, label: Label) {
+        self.tasks.handle_labelled(process, at_ns, label);
+    }
+
+    /// The set of that generation does not count: whoever has its label belongs to `before`.
+    pub(super) fn take_back(&mut self, generation: u64, before: ContId) {
+        self.tasks.handle_aborted(generation, before);
     }
 
     /// The program's file that this very process asked for last, where that is a whole path.
@@ -108,7 +134,7 @@ fn sighting(task: &Task) -> Sighting {
                 network: task.net_ns,
             },
         },
-        label: None,
+        label: Some(Label { contid: ContId(task.contid), generation: task.generation }),
     }
 }
 
@@ -120,15 +146,32 @@ fn padded(comm: &[u8]) -> [u8; 16] {
     padded
 }
 
-/// The living processes, as `/proc` has them now. Those that end meanwhile are left out.
-pub(super) fn listed() -> Vec<Sighting> {
+/// The living processes, as `/proc` has them now, with their labels. Those that end meanwhile are left
+/// out.
+pub(super) fn listed(labels: Option<&Labels>) -> Vec<Sighting> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let pid = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse::<u32>().ok();
     let pids = entries.filter_map(Result::ok).filter_map(pid).take(LIMIT);
-    pids.filter_map(listed_one).collect()
+    let labelled = |sighting: Sighting| {
+        let label = labels.and_then(|labels| label_of(&sighting, labels));
+        Sighting { label, ..sighting }
+    };
+    pids.filter_map(|pid| listed_one(pid).map(labelled)).collect()
 }
 
-fn listed_one(pid: u32) -> Option<Sighting> {
+/// None where it has ended.
+fn label_of(sighting: &Sighting, labels: &Labels) -> Option<Label> {
+    let target = Target::open(sighting.id.pid).ok()?;
+    let is_same = target.start_time().saturating_mul(TICK_NS) == sighting.id.start_ns;
+    let label = labels.get(&target).ok()?;
+    let told = |label: host::bpf::Label| Label {
+        contid: ContId(label.contid),
+        generation: label.generation,
+    };
+    is_same.then(|| label.map_or(Label::UNSET, told))
+}
+
+pub(super) fn listed_one(pid: u32) -> Option<Sighting> {
     let facts = process::facts(pid).ok()?;
     let namespace = |name: &str| {
         let link = std::fs::read_link(format!("/proc/{pid}/ns/{name}")).ok()?;
@@ -160,11 +203,13 @@ fn listed_one(pid: u32) -> Option<Sighting> {
 
 #[cfg(test)]
 mod tests {
+    use engine::tasks::Who;
+
     use super::*;
 
     #[test]
     fn the_running_test_is_listed_as_it_is() {
-        let listed = listed();
+        let listed = listed(None);
         let own = listed.iter().find(|one| one.id.pid == std::process::id()).unwrap();
         assert!(own.id.start_ns > 0 && own.id.start_ns <= own.at_ns);
         assert_ne!(own.image.namespaces.user, 0);
@@ -174,8 +219,12 @@ mod tests {
         );
         let mut processes = Processes::default();
         let at = own.at_ns;
-        processes.handle(Batch { listed, heard: Some(at), ..Batch::default() });
-        assert!(matches!(processes.who(std::process::id(), at), Who::Certain(..)));
+        let listed = Some(Listed { began_ns: at, processes: listed });
+        let folder = tempfile::tempdir().unwrap();
+        let mut containers = Containers::new(None, folder.path(), "boot");
+        let batch = Batch { listed, heard: Some(at), ..Batch::default() };
+        processes.handle(batch, &mut containers);
+        assert!(matches!(processes.tasks().who(std::process::id(), at), Who::Certain(..)));
         assert!(processes.shown().kept > 0);
     }
 }

@@ -1,17 +1,16 @@
-//! The names below the agent's mount: `devices/NAME`, a link to the device, and `devices/NAME.status`,
-//! what is known of it as one JSON object.
+//! What stands below `devices` in the agent's mount: `NAME`, a link to the device, and `NAME.status`,
+//! what is known of it as one JSON object. doorkeeper/tree.rs has the rest of the mount.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use host::fuse::Errno;
-use host::fuse_tree::{Entry, Kind, Tree};
+use host::fuse_tree::{Entry, Kind};
 
 use super::doorkeeper::wire::Entries;
 
-const DEVICES: &str = "devices";
 const STATUS: &[u8] = b".status";
 
 /// One device, as the tree shows it.
@@ -53,37 +52,20 @@ impl Names {
     fn now(&self) -> Arc<Entries> {
         Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
 
-impl Tree for Names {
-    fn look(&self, path: &Path) -> Result<Entry, Errno> {
-        let mut names = path.iter();
-        match (names.next(), names.next(), names.next()) {
-            (None, ..) => Ok(Entry::Directory),
-            (Some(devices), None, _) if devices == DEVICES => Ok(Entry::Directory),
-            (Some(devices), Some(name), None) if devices == DEVICES => {
-                self.now().get::<OsStr>(name).cloned().ok_or(Errno::NOENT)
-            }
-            _ => Err(Errno::NOENT),
-        }
+    /// What stands at `name` below `devices`.
+    pub(super) fn look(&self, name: &OsStr) -> Result<Entry, Errno> {
+        self.now().get(name).cloned().ok_or(Errno::NOENT)
     }
 
-    fn list(&self, path: &Path) -> Result<Vec<(OsString, Kind)>, Errno> {
-        if path == Path::new("") {
-            return Ok(vec![(DEVICES.into(), Kind::Directory)]);
-        }
-        if path != Path::new(DEVICES) {
-            return Err(match self.look(path)? {
-                Entry::Directory => Errno::NOENT,
-                Entry::Link(_) | Entry::File(_) => Errno::NOTDIR,
-            });
-        }
+    /// What stands below `devices`.
+    pub(super) fn list(&self) -> Vec<(OsString, Kind)> {
         let kind = |entry: &Entry| match entry {
             Entry::Directory => Kind::Directory,
             Entry::Link(_) => Kind::Link,
-            Entry::File(_) => Kind::File,
+            Entry::File(_) | Entry::Attribute => Kind::File,
         };
-        Ok(self.now().iter().map(|(name, entry)| (name.clone(), kind(entry))).collect())
+        self.now().iter().map(|(name, entry)| (name.clone(), kind(entry))).collect()
     }
 }
 
@@ -144,21 +126,14 @@ mod tests {
             shown(b"a", "/x"),
             shown(b"a", "/y"),
         ]));
-        let list = |path: &str| {
-            let names = names.list(Path::new(path))?;
-            Ok(names.into_iter().map(|(name, _)| name.into_string().unwrap()).collect::<Vec<_>>())
-        };
-        assert_eq!(list(""), Ok(vec!["devices".into()]));
+        let list = || names.list().into_iter().map(|(name, _)| name.into_string().unwrap());
         let devices = ["a", "a.status", "b\\x20c", "b\\x20c.status"].map(String::from);
-        assert_eq!(list("devices"), Ok(devices.to_vec()));
-        let look = |path: &str| names.look(Path::new(path));
-        assert_eq!(look("devices/a"), Ok(Entry::Link("/x".into())));
-        assert_eq!(look("devices/a.status"), Ok(Entry::File(b"{}\n".to_vec())));
-        for none in ["x", "devices/c", "devices/a/b", "x/a"] {
-            assert_eq!(look(none), Err(Errno::NOENT), "{none}");
-        }
-        assert_eq!(list("devices/a"), Err(Errno::NOTDIR));
+        assert_eq!(list().collect::<Vec<_>>(), devices);
+        let look = |name: &str| names.look(OsStr::new(name));
+        assert_eq!(look("a"), Ok(Entry::Link("/x".into())));
+        assert_eq!(look("a.status"), Ok(Entry::File(b"{}\n".to_vec())));
+        assert_eq!(look("c"), Err(Errno::NOENT));
         names.replace(Entries::new());
-        assert_eq!(list("devices"), Ok(Vec::new()));
+        assert_eq!(list().count(), 0);
     }
 }

@@ -148,6 +148,26 @@ impl Watermark {
     }
 }
 
+/// Marks that events are held back before: they have come by when those are on their way too.
+#[derive(Debug, Default)]
+pub(super) struct Marks(VecDeque<(u64, Mark)>);
+
+impl Marks {
+    /// It comes behind the first `number` events that were ever held back.
+    pub(super) fn push(&mut self, number: u64, mark: Mark) {
+        // Of many the latest is enough.
+        if self.0.len() >= MOST_MARKS {
+            self.0.pop_back();
+        }
+        self.0.push_back((number, mark));
+    }
+
+    /// The next before which nothing is held back any more.
+    pub(super) fn next(&mut self, holds: impl Fn(u64) -> bool) -> Option<Mark> {
+        self.0.pop_front_if(|(number, _)| !holds(*number)).map(|(_, mark)| mark)
+    }
+}
+
 /// How many leaves the trail has at least, by its checkpoint; 0 where it has none.
 pub(super) fn leaves(dir: &Path) -> u64 {
     // The second line of a checkpoint is its size (c2sp.org/tlog-checkpoint).

@@ -3,12 +3,14 @@
 
 pub(crate) mod agent;
 pub(crate) mod completions;
+pub(crate) mod container;
 pub(crate) mod demo;
 pub(crate) mod device;
 pub(crate) mod doctor;
 pub(crate) mod forward;
 pub(crate) mod install;
 pub(crate) mod metrics;
+pub(crate) mod oci_hook;
 pub(crate) mod rules;
 pub(crate) mod scrub;
 pub(crate) mod search;

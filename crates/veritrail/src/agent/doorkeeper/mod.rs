@@ -12,6 +12,7 @@
 //! say (wire.rs).
 
 mod child;
+mod requests;
 mod tree;
 pub(super) mod wire;
 
@@ -27,7 +28,8 @@ use host::sandbox::{self, Capabilities};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use self::child::{Child, Ended, Heard};
-use self::tree::Tree;
+use self::requests::{Request, Requests};
+use self::tree::{Shown, Tree};
 use self::wire::{Begin, Edition, FromAgent, FromWriter, ToAgent, ToWriter, VERSION, WriterState};
 use super::SourceName;
 use super::home::Home;
@@ -65,7 +67,8 @@ pub(crate) fn run(options: Options, out: &mut dyn Write) -> Result<(), Failure> 
     let (sender, events) = sync_channel(EVENTS);
     watch_signals(&sender)?;
     let names = Names::default();
-    let serving = connection.and_then(|connection| tree.serve(connection, names.clone()));
+    let shows = Shown { names: names.clone(), events: sender.clone() };
+    let serving = connection.and_then(|connection| tree.serve(connection, shows));
     let shown = match &serving {
         Ok(()) => Ok(tree.point().to_owned()),
         Err(why) => Err(why.to_string()),
@@ -106,6 +109,8 @@ enum Event {
     Agent(u64, Heard<FromAgent>),
     Writer(u64, Heard<FromWriter>),
     Signal(i32),
+    /// A process waits for what becomes of its call.
+    Request(Box<Request>),
 }
 
 fn watch_signals(events: &SyncSender<Event>) -> Result<(), Failure> {
@@ -159,6 +164,7 @@ struct Service {
     watchdog: Option<(Duration, Instant)>,
     /// Since when the agent has been reading its configuration again.
     reloading: Option<Instant>,
+    requests: Requests,
 }
 
 impl Service {
@@ -194,6 +200,7 @@ impl Service {
             // Three times in its period, so that one that is late is no death.
             watchdog: notify::watchdog_period().map(|period| (period / 3, Instant::now())),
             reloading: None,
+            requests: Requests::default(),
         }
     }
 
@@ -269,6 +276,14 @@ impl Service {
                 self.agent.tell(&ToAgent::Reload);
             }
             Event::Signal(_) => return Ok(Turn::Stop),
+            Event::Request(request) => {
+                // Dropped, it fails.
+                if self.agent.is_running()
+                    && let Some(asked) = self.requests.ask(Instant::now(), *request)
+                {
+                    self.agent.tell(&ToAgent::Asked(asked));
+                }
+            }
             Event::Agent(life, heard) if self.agent.is_now(life) => self.handle_agent(heard)?,
             Event::Writer(life, heard) if self.writer.is_now(life) => self.handle_writer(heard)?,
             Event::Agent(..) | Event::Writer(..) => {}
@@ -282,6 +297,7 @@ impl Service {
                 self.agent.note();
                 match said {
                     FromAgent::Beat => {}
+                    FromAgent::Answered(answered) => self.requests.answer(answered),
                     FromAgent::Ready { status, .. } => {
                         let _ = notify::status(&status);
                         // One that begins has read it.
@@ -305,6 +321,7 @@ impl Service {
             }
             Heard::Ended(ended) => {
                 self.agent.ended(true);
+                self.requests.abandon();
                 for_good("agent", ended)?;
                 eprintln!("veritrail: the agent {ended}; it is started again");
             }
@@ -360,6 +377,7 @@ impl Service {
 
     /// Sees who is silent, and tells the manager where nobody is.
     fn look(&mut self) {
+        self.requests.look(Instant::now());
         self.tell_of_writer();
         let all_work = !is_silent(&self.agent) && !self.begin.writer.silent;
         if let Some((period, told)) = &mut self.watchdog

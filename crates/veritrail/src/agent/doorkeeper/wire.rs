@@ -37,6 +37,8 @@ pub(in crate::agent) enum ToAgent {
     Writer(WriterState),
     /// Read the configuration again.
     Reload,
+    /// A process reads or writes a task's label.
+    Asked(Asked),
     /// Write down what has come, and end.
     Stop,
 }
@@ -80,6 +82,30 @@ pub(in crate::agent) enum FromAgent {
     Reloaded { status: String, sinks: bool },
     /// A part of what the tree shows.
     Names(Names),
+    /// What becomes of what a process asked.
+    Answered(Answered),
+}
+
+/// A process reads or writes `audit_containerid` of a task, and waits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::agent) struct Asked {
+    pub(in crate::agent) id: u64,
+    /// The task whose label it is.
+    pub(in crate::agent) target: u32,
+    /// The thread that asks, in the doorkeeper's pid namespace; 0: it is in another one.
+    pub(in crate::agent) caller: u32,
+    /// When it did, in nanoseconds since boot.
+    pub(in crate::agent) asked_ns: u64,
+    /// At which offset it writes what; none: it reads.
+    pub(in crate::agent) write: Option<(u64, Vec<u8>)>,
+}
+
+/// The answer to [`Asked`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::agent) struct Answered {
+    pub(in crate::agent) id: u64,
+    /// What is read, nothing where it was written; or the errno.
+    pub(in crate::agent) outcome: Result<Vec<u8>, i32>,
 }
 
 /// A part of what the tree shows. The parts of one `edition` follow each other; with the `last` it
@@ -151,7 +177,7 @@ pub(in crate::agent) fn parts(edition: u64, entries: &Entries) -> Vec<Names> {
         let node = match entry {
             Entry::Link(to) => Node::Link(to.as_os_str().as_bytes().to_vec()),
             Entry::File(text) => Node::File(String::from_utf8_lossy(text).into_owned()),
-            Entry::Directory => continue,
+            Entry::Directory | Entry::Attribute => continue,
         };
         let cost = name.len() + node.bytes() + 64;
         // One that fits no message is not shown.

@@ -5,11 +5,12 @@
 //! started again.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use engine::tasks::Sighting;
 use host::bpf::{
-    ClockCall, Event, Opened, Pins, Program, Programs, Report, Shared, Statistics, Wanted,
+    ClockCall, Event, Labels, Opened, Pins, Program, Programs, Report, Shared, Statistics, Wanted,
 };
 use serde::{Deserialize, Serialize};
 use trail::Class;
@@ -105,19 +106,41 @@ pub(in crate::agent) struct Listener {
     missing: Vec<(Program, String)>,
 }
 
+impl Listener {
+    /// The labels of tasks; none where programs do not keep any.
+    pub(in crate::agent) fn labels(&self) -> Option<Labels> {
+        self.opened.labels.as_ref().and_then(|labels| labels.try_clone().ok())
+    }
+}
+
 /// What came at once.
 #[derive(Debug, Default)]
 pub(in crate::agent) struct Batch {
     /// In the order of the ring.
     pub(in crate::agent) events: Vec<Event>,
-    /// Living processes, as `/proc` has them.
-    pub(in crate::agent) listed: Vec<Sighting>,
+    /// Living processes.
+    pub(in crate::agent) listed: Option<Listed>,
     /// Between these times, in nanoseconds since boot, events were lost.
     pub(in crate::agent) lost: Option<[u64; 2]>,
     /// Up to this time, in nanoseconds since boot, everything has come.
     pub(in crate::agent) heard: Option<u64>,
     /// The programs, where they were looked at.
     pub(in crate::agent) programs: Option<Vec<Shown>>,
+}
+
+/// Living processes, as `/proc` and the labels had them from then on.
+#[derive(Debug)]
+pub(in crate::agent) struct Listed {
+    /// In nanoseconds since boot.
+    pub(in crate::agent) began_ns: u64,
+    pub(in crate::agent) processes: Vec<Sighting>,
+}
+
+impl Listed {
+    fn now(labels: Option<&Labels>) -> Listed {
+        let began_ns = clock::now().boottime_ns;
+        Listed { began_ns, processes: listed(labels) }
+    }
 }
 
 impl Batch {
@@ -145,13 +168,14 @@ struct Before {
 }
 
 /// Listens until the agent stops.
-pub(super) fn listen(mut listener: Listener, context: &ForSource) {
+pub(super) fn listen(mut listener: Listener, asked: &Receiver<()>, context: &ForSource) {
     let mut drain = Drain::default();
     let mut told = Told::default();
     // What the one before this has lost is not lost anew.
     told.look(&listener);
     told = Told { counted: told.counted, ..Told::default() };
-    let mut batch = Batch { listed: listed(), ..Batch::default() };
+    let labels = listener.labels();
+    let mut batch = Batch { listed: Some(Listed::now(labels.as_ref())), ..Batch::default() };
     let mut listing = Instant::now();
     let mut looked = listing.checked_sub(LOOK).unwrap_or(listing);
     let (mut heard, mut heard_millis) = (clock::now().boottime_ns, millis());
@@ -175,16 +199,18 @@ pub(super) fn listen(mut listener: Listener, context: &ForSource) {
             batch.lost = Some([heard, clock::now().boottime_ns]);
             told.list = true;
         }
+        told.list |= asked.try_recv().is_ok();
         if told.list && listing.elapsed() >= LIST {
             (told.list, listing) = (false, Instant::now());
-            batch.listed = listed();
+            batch.listed = Some(Listed::now(labels.as_ref()));
         }
         if let Some(until) = read.heard {
             batch.heard = Some(until);
             (heard, heard_millis) = (until, millis());
         }
         let events = u64::try_from(batch.events.len()).unwrap_or(u64::MAX);
-        let bytes = (batch.events.len() + batch.listed.len()).saturating_mul(EACH);
+        let listed = batch.listed.as_ref().map_or(0, |listed| listed.processes.len());
+        let bytes = (batch.events.len() + listed).saturating_mul(EACH);
         // Time goes before processes.
         let is_clock = |event: &Event| matches!(event, Event::Clock(_));
         let class = if batch.events.iter().any(is_clock) { Class::Integrity } else { Class::Rest };

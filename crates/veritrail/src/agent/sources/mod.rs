@@ -24,7 +24,8 @@ pub(crate) use self::audit::{AuditInput, Limits, Mode};
 pub(super) use self::audit::{DISPATCH_SOCKET, Dispatch, Part, Settings as AuditSettings};
 pub(super) use self::served::Served;
 pub(super) use self::timekeeping::read as read_clock;
-use super::doorkeeper::wire::WriterState;
+use super::containers::Inquiry;
+use super::doorkeeper::wire::{Asked, WriterState};
 use super::explain::Explained;
 use super::gaps::Place;
 use super::heard::Heard;
@@ -127,6 +128,10 @@ pub(super) enum Input {
     Ended { name: Name, why: String },
     /// The trail's writer was started, or is heard or not heard any more.
     Writer(WriterState),
+    /// A process reads or writes a task's label, and waits for the answer.
+    Asked(Asked),
+    /// The same by the control socket.
+    Inquiry(Inquiry),
     /// The configuration is to be read again.
     Reload,
     /// The agent is to stop.
@@ -327,14 +332,15 @@ impl Sources {
             let context = context.of(Name::Clock);
             spawn("clock", Box::new(move || timekeeping::watch(&witness, &clock_asked, &context)))?;
         }
+        let (ask_processes, processes_asked) = sync_channel(1);
         if let Some(listener) = self.bpf {
             let context = context.of(Name::Bpf);
-            spawn("bpf", Box::new(move || bpf::listen(listener, &context)))?;
+            spawn("bpf", Box::new(move || bpf::listen(listener, &processes_asked, &context)))?;
         }
         let directory = context.served.clone();
         let context = context.of(Name::Dm);
         spawn("served", Box::new(move || served::read(&directory, &context)))?;
-        Ok(Running { threads, ask, ask_clock })
+        Ok(Running { threads, ask, ask_clock, ask_processes })
     }
 }
 
@@ -435,6 +441,7 @@ pub(super) struct Running {
     threads: Vec<JoinHandle<()>>,
     ask: SyncSender<()>,
     ask_clock: SyncSender<()>,
+    ask_processes: SyncSender<()>,
 }
 
 impl Running {
@@ -447,6 +454,11 @@ impl Running {
     /// The clocks are wanted soon.
     pub(super) fn ask_for_clocks(&self) {
         let _ = self.ask_clock.try_send(());
+    }
+
+    /// The living processes are wanted soon.
+    pub(super) fn ask_for_processes(&self) {
+        let _ = self.ask_processes.try_send(());
     }
 
     /// Whether every thread has ended.

@@ -170,10 +170,11 @@ pub(crate) struct Arguments {
     /// Flush after each event
     #[arg(short, long, help_heading = "Output")]
     pub(super) line_buffered: bool,
-    /// Seconds after which an event without an end mark is complete
-    #[arg(long, value_name = "SECONDS", default_value_t = 2, help_heading = "How",
+    /// Seconds after which an event without an end mark is complete [default: 2; of a trail 10, as records of ours come
+    /// later]
+    #[arg(long, value_name = "SECONDS", help_heading = "How",
           value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) eoe_timeout: u32,
+    pub(super) eoe_timeout: Option<u32>,
 }
 
 /// How events are printed.

@@ -546,9 +546,8 @@ fn went_well(text: &[u8]) -> bool {
 /// that follow one behind carets are not.
 fn has_container(line: &Line<'_>, wanted: u64) -> bool {
     let kind = line.effective_type();
-    let listed = (kind == RecordType::CONTAINER_ID || kind == RecordType::CONTAINER_OP)
-        .then(|| line.fields().find_value(b"contid"))
-        .flatten();
+    let tells = [RecordType::CONTAINER_ID, RecordType::CONTAINER_OP, RecordType::VT_CONTAINER];
+    let listed = tells.contains(&kind).then(|| line.fields().find_value(b"contid")).flatten();
     let tagged = line.own_tail().and_then(|tail| Fields::new(tail).find_value(b"CONTID"));
     [listed, tagged].into_iter().flatten().any(|value| {
         value

@@ -38,10 +38,12 @@ impl Arguments {
         let format = self.output().map_err(|why| Failure::new(Kind::Usage, why))?;
         let query = self.query(clock)?;
         let parts = self.parts(manner)?;
+        let of_trail = parts.iter().any(|part| part.stored);
+        let patience = self.eoe_timeout.unwrap_or(if of_trail { 10 } else { 2 });
         let mut found = false;
         let zone = clock.zone().clone();
         let mut printer = Printer::new(out, format, zone, manner, self.line_buffered);
-        let tally = scan::scan(parts, &query, self.eoe_timeout, |event| {
+        let tally = scan::scan(parts, &query, patience, |event| {
             found = true;
             printer.print(event)?;
             Ok(if self.just_one { Next::Stop } else { Next::Continue })

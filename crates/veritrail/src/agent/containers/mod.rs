@@ -1,0 +1,564 @@
+//! Container identifiers: what the engine decides of them, done with the kernel's labels, and said of
+//! every event that is a container's.
+//!
+//! ```text
+//!  tree, control socket ─▶ engine ─▶ Look, Store, LookAgain ─▶ labels in the kernel      kernel.rs
+//!                            │ ────▶ Record ─▶ trail ─▶ durable ─▶ the answer
+//!  audit event ─▶ trail, and held until the ring was read past it ─▶ CONTAINER_ID beside it  held.rs
+//! ```
+
+mod held;
+mod kernel;
+mod unregistered;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use engine::containers::{
+    Act, Answer, Attribution, Concerned, Confidence, Containers as Engine, Description, Errno,
+    Labelled, Labelling, Moment, ReqId, State, Ticket,
+};
+use engine::tasks::{Change, Label, Sighting};
+use host::bpf::Labels;
+use record::units::ContId;
+use record::{EventId, Line};
+use serde::{Deserialize, Serialize};
+use trail::Field;
+
+use self::held::{Event, Held};
+use self::kernel::Kernel;
+pub(crate) use self::unregistered::leave as leave_unregistered;
+use super::doorkeeper::wire::{Answered, Asked, FromAgent};
+use super::heard::Heard;
+use super::journal::{Handed, Journal, OwnRecord};
+use super::link::Link;
+use super::rules::Whose;
+use super::status;
+use super::tasks::Processes;
+use crate::clock;
+use crate::json_line;
+
+/// What is asked of the control socket about a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Question {
+    /// Which container is this task in?
+    Get { task: u32 },
+    /// From now on this task is one, or the container's first.
+    Set(Registration),
+}
+
+/// A task is given an identifier, with what is known of the container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Registration {
+    pub(crate) task: u32,
+    /// None: one is chosen, the same for the same runtime and id.
+    pub(crate) contid: Option<u64>,
+    #[serde(default)]
+    pub(crate) description: Option<Description>,
+    /// A runtime is making a container of it, of threads of its own program still: they all get it.
+    #[serde(default)]
+    pub(crate) of_runtime: bool,
+}
+
+/// What is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Told {
+    /// The task's identifier.
+    Contid(u64),
+    /// Why not, as the call in the tree would have failed.
+    Errno(i32),
+}
+
+/// Somebody who asked by the control socket, and waits.
+#[derive(Debug)]
+pub(super) struct Inquiry {
+    pub(super) question: Question,
+    /// Whose it is.
+    pub(super) caller: u32,
+    /// When it was taken, in nanoseconds since boot.
+    pub(super) asked_ns: u64,
+    pub(super) stream: UnixStream,
+}
+
+/// Who waits for an answer.
+#[derive(Debug)]
+enum Asker {
+    /// Of the tree, by number.
+    Tree(u64),
+    /// Which identifier a task has.
+    Asked(UnixStream),
+    /// That it has this identifier, of which this is to be said then.
+    Registering(UnixStream, ContId, Option<Description>),
+    /// The same, and all that is to be said is said.
+    Registered(UnixStream, ContId),
+}
+
+/// An event whose containers are known.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) id: EventId,
+    /// All of it, where it is not on its way to the trail yet.
+    pub(super) whole: Option<Heard>,
+    /// The container of whoever did it.
+    pub(super) whose: Whose,
+    /// What is to stand beside it, and how sure that is.
+    pub(super) records: Option<(Vec<OwnRecord>, Confidence)>,
+}
+
+/// The containers of this machine.
+#[derive(Debug)]
+pub(super) struct Containers {
+    engine: Engine,
+    kernel: Kernel,
+    askers: BTreeMap<ReqId, Asker>,
+    last_request: u64,
+    tickets: BTreeMap<Ticket, Option<Handed>>,
+    /// Answers that wait for their record, and for the tick after it.
+    answers: VecDeque<(Handed, Duration, Asker, Result<Answer, Errno>)>,
+    held: Held,
+    ready: VecDeque<Ready>,
+    /// The revision that was shown.
+    told: u64,
+    /// Where it is kept for the next agent, and the revision that is.
+    path: PathBuf,
+    saved: u64,
+    /// What is to be kept when so much is durable.
+    saving: Option<(u64, Option<Handed>, Vec<u8>)>,
+    boot: String,
+    wants_list: bool,
+}
+
+/// The longest file of what an agent has left that is read, in bytes.
+const LONGEST: u64 = 64 << 20;
+
+/// Between two looks whether a record is durable.
+const SOON: Duration = Duration::from_millis(2);
+
+impl Containers {
+    /// Goes on from where the agent before this one was.
+    pub(super) fn new(labels: Option<Labels>, directory: &Path, boot: &str) -> Containers {
+        let mut engine = Engine::new();
+        let kernel = Kernel::new(labels);
+        let path = directory.join("containers.json");
+        if let Some(state) = read(&path) {
+            engine.restore(moment(), boot, state);
+        }
+        engine.handle_labelling(match kernel.can_label() {
+            true => Labelling::Attached,
+            false => Labelling::Impossible,
+        });
+        Containers {
+            engine,
+            kernel,
+            askers: BTreeMap::new(),
+            last_request: 0,
+            tickets: BTreeMap::new(),
+            answers: VecDeque::new(),
+            held: Held::default(),
+            ready: VecDeque::new(),
+            told: 0,
+            path,
+            saved: 0,
+            saving: None,
+            boot: boot.to_owned(),
+            wants_list: false,
+        }
+    }
+
+    /// Somebody reads or writes `audit_containerid` in the tree.
+    pub(super) fn handle_asked(&mut self, asked: Asked) {
+        let req = self.request(Asker::Tree(asked.id));
+        let caller = self.kernel.caller(asked.caller, asked.asked_ns);
+        match asked.write {
+            None => self.engine.handle_read(req, asked.target, caller),
+            Some((offset, bytes)) => {
+                self.engine.handle_write(req, asked.target, caller, offset, &bytes);
+            }
+        }
+    }
+
+    /// Somebody asks by the control socket.
+    pub(super) fn handle_inquiry(&mut self, inquiry: Inquiry) {
+        let Inquiry { question, caller, asked_ns, stream } = inquiry;
+        let caller = self.kernel.caller(caller, asked_ns);
+        match question {
+            Question::Get { task } => {
+                let req = self.request(Asker::Asked(stream));
+                self.engine.handle_read(req, task, caller);
+            }
+            Question::Set(Registration { task, contid, description, of_runtime }) => {
+                let contid = match (contid, &description) {
+                    (Some(contid), _) => ContId(contid),
+                    (None, Some(description)) => self.choose(description),
+                    (None, None) => ContId::UNSET,
+                };
+                let req = self.request(Asker::Registering(stream, contid, description));
+                if of_runtime {
+                    self.engine.handle_register(req, task, caller, contid);
+                } else {
+                    let text = contid.to_string();
+                    self.engine.handle_write(req, task, caller, 0, text.as_bytes());
+                }
+            }
+        }
+    }
+
+    /// The same for the same container of a runtime, today and tomorrow; another one where that is taken.
+    fn choose(&self, description: &Description) -> ContId {
+        let name = |text: &Option<String>| text.clone().unwrap_or_default();
+        let text = format!("{}\0{}", name(&description.runtime), name(&description.id));
+        let hasher =
+            lanes::BlockHasher::new(lanes::Algorithm::Sha256, &[], lanes::SaltPosition::Before);
+        let mut digest = [0; 32];
+        hasher.hash_one(text.as_bytes(), &mut digest);
+        let first = digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        // Positive as a signed number too: not everybody reads 64 bits.
+        let mut id = ContId(first >> 1);
+        let is_other = |id| {
+            let life = self.engine.life(id);
+            life.is_some_and(|life| life.description.id != description.id)
+        };
+        while is_other(id) {
+            id = ContId(id.0.wrapping_add(1) & (u64::MAX >> 1));
+        }
+        id
+    }
+
+    fn request(&mut self, asker: Asker) -> ReqId {
+        self.last_request += 1;
+        let req = ReqId(self.last_request);
+        self.askers.insert(req, asker);
+        req
+    }
+
+    /// A process began, runs another program, has other namespaces, or ended.
+    pub(super) fn handle_process(&mut self, change: &Change, sighting: &Sighting) {
+        self.engine.handle(moment(), change, sighting);
+    }
+
+    /// What programs tell was lost.
+    pub(super) fn handle_lost(&mut self, until_ns: u64) {
+        self.engine.handle_lost(moment(), until_ns);
+    }
+
+    /// The living processes with their labels, as they were listed from then on.
+    pub(super) fn handle_listed(&mut self, began_ns: u64, listed: &[Sighting]) {
+        self.engine.handle_listed(moment(), began_ns, Some(listed));
+    }
+
+    /// What is known at once of the container of whoever did this.
+    pub(super) fn whose(&self) -> Whose {
+        // Where no label was ever given, nobody has one.
+        if self.engine.lives().next().is_none() && self.askers.is_empty() {
+            Whose::Known(ContId::UNSET)
+        } else if self.kernel.can_label() {
+            Whose::NotYet
+        } else {
+            Whose::Unknown
+        }
+    }
+
+    /// An event of the kernel, which is on its way to the trail.
+    pub(super) fn handle_event(&mut self, heard: &Heard, processes: &Processes) {
+        let (Some(id), Whose::NotYet) = (heard.id, self.whose()) else { return };
+        let concerned = concerned(heard);
+        if !concerned.is_empty() {
+            self.hold(id, concerned, None, processes);
+        }
+    }
+
+    /// An event of the kernel that goes to the trail only if a rule asks for it, once its container is
+    /// known: then it is among [`Containers::take_ready`].
+    pub(super) fn handle_whole(&mut self, id: EventId, heard: Heard, processes: &Processes) {
+        let concerned = concerned(&heard);
+        self.hold(id, concerned, Some(heard), processes);
+    }
+
+    fn hold(
+        &mut self,
+        id: EventId,
+        concerned: Concerned,
+        whole: Option<Heard>,
+        processes: &Processes,
+    ) {
+        let now = self.look();
+        if let Some(event) = self.held.hold(now, id, concerned, whole) {
+            self.decide(event, processes);
+        }
+    }
+
+    /// Follows the clocks; the time since boot.
+    fn look(&mut self) -> Duration {
+        let now = clock::now();
+        let since_boot = Duration::from_nanos(now.boottime_ns);
+        self.held.look(since_boot, now.realtime_ns.saturating_sub(now.boottime_ns));
+        since_boot
+    }
+
+    fn decide(&mut self, event: Event, processes: &Processes) {
+        let Event { id, whole, concerned, from_ns, to_ns, .. } = event;
+        let find = |pid| Attribution::of(processes.tasks(), pid, from_ns, to_ns);
+        let whose = match concerned.subject.map(find) {
+            Some(Attribution {
+                contid,
+                confidence: Confidence::Certain | Confidence::Late,
+                ..
+            }) => Whose::Known(contid),
+            _ => Whose::Unknown,
+        };
+        let labelled = Labelled::of_tasks(&concerned, find);
+        let records = labelled.map(|labelled| (owned(labelled.records), labelled.confidence));
+        if whole.is_some() || records.is_some() {
+            self.ready.push_back(Ready { id, whole, whose, records });
+        }
+    }
+
+    /// Events whose containers are known now.
+    pub(super) fn take_ready(&mut self) -> VecDeque<Ready> {
+        std::mem::take(&mut self.ready)
+    }
+
+    /// How many events were ever held back as a whole.
+    pub(super) fn wholes(&self) -> u64 {
+        self.held.wholes()
+    }
+
+    /// Whether one of the first `number` of those is still held back.
+    pub(super) fn holds_whole(&self, number: u64) -> bool {
+        self.held.holds_whole(number)
+    }
+
+    /// Nothing more is waited for.
+    pub(super) fn end(&mut self, processes: &Processes) {
+        while let Some(event) = self.held.next(Duration::MAX, |_| true) {
+            self.decide(event, processes);
+        }
+    }
+
+    /// The containers in whose mount namespaces a device is mounted, as records beside what is told of it.
+    pub(super) fn mounted_in(&self, namespaces: &[u32]) -> Vec<OwnRecord> {
+        let ids = self.engine.in_mounts(namespaces);
+        let labelled = Labelled::of_device(&ids, Confidence::Inferred);
+        labelled.map_or_else(Vec::new, |labelled| owned(labelled.records))
+    }
+
+    /// Does what is due, and answers whoever can be answered.
+    pub(super) fn act(
+        &mut self,
+        processes: &mut Processes,
+        journal: &mut Journal,
+        link: Option<&Link>,
+    ) {
+        self.look();
+        let now = moment();
+        if self.engine.poll_timeout().is_some_and(|due| due <= since_boot(now)) {
+            self.engine.handle_timeout(now);
+        }
+        while let Some(act) = self.engine.poll() {
+            self.do_one(act, processes, journal, link);
+        }
+        // An answer comes right behind its record.
+        self.tickets.clear();
+        while let Some(event) =
+            self.held.next(since_boot(now), |until| processes.tasks().has_heard(until))
+        {
+            self.decide(event, processes);
+        }
+        while let Some((handed, not_before, ..)) = self.answers.front()
+            && journal.is_settled(*handed)
+            && *not_before <= since_boot(now)
+            && let Some((.., asker, result)) = self.answers.pop_front()
+        {
+            answer(asker, result, link);
+        }
+        self.keep(journal);
+    }
+
+    fn do_one(
+        &mut self,
+        act: Act,
+        processes: &mut Processes,
+        journal: &mut Journal,
+        link: Option<&Link>,
+    ) {
+        match act {
+            Act::Look { req, pid } => {
+                let target = self.kernel.look(req, pid);
+                self.engine.handle_looked(moment(), req, target);
+            }
+            Act::Store { req, target, label, old, at_ns } => {
+                let stored = self.kernel.store(req, label, old);
+                if stored.is_ok() {
+                    processes.label(target, at_ns, label);
+                }
+                self.engine.handle_stored(req, stored);
+            }
+            Act::LookAgain { req, generation, .. } => {
+                let again = self.kernel.look_again(req, generation);
+                self.engine.handle_looked_again(req, again);
+            }
+            Act::Abort { generation, restore: Label { contid, .. }, .. } => {
+                self.kernel.abort(generation);
+                processes.take_back(generation, contid);
+            }
+            Act::Record { records, confidence, ticket } => {
+                journal.own(&owned(records), &tail(confidence));
+                self.tickets.insert(ticket, journal.last());
+            }
+            Act::Answer { req, result, after } => self.settle(req, result, after, link),
+            Act::List => self.wants_list = true,
+        }
+    }
+
+    /// A request is decided; its answer may have to wait for a record.
+    fn settle(
+        &mut self,
+        req: ReqId,
+        result: Result<Answer, Errno>,
+        after: Option<Ticket>,
+        link: Option<&Link>,
+    ) {
+        self.kernel.release(req);
+        let Some(asker) = self.askers.remove(&req) else { return };
+        let handed = after.and_then(|ticket| self.tickets.get(&ticket).copied().flatten());
+        match asker {
+            Asker::Registering(stream, contid, Some(description)) if result.is_ok() => {
+                let req = self.request(Asker::Registered(stream, contid));
+                self.engine.handle_described(req, contid, description);
+            }
+            asker => match handed {
+                Some(handed) => {
+                    // What the task does from then on is not taken for what it did before.
+                    let not_before = since_boot(moment()) + held::TICK;
+                    self.answers.push_back((handed, not_before, asker, result));
+                }
+                None => answer(asker, result, link),
+            },
+        }
+    }
+
+    /// Tells of the containers that no hook could register.
+    pub(super) fn tell_unregistered(&self, journal: &mut Journal) {
+        if let Some(directory) = self.path.parent() {
+            for record in unregistered::take(directory) {
+                journal.own(&[record], &tail(Confidence::Certain));
+            }
+        }
+    }
+
+    /// What the next agent has to know is written down when the records of it are durable: what is told
+    /// twice is seen, and what was never told is not.
+    fn keep(&mut self, journal: &Journal) {
+        let revision = self.engine.revision();
+        if self.saving.is_none() && revision != self.saved {
+            let state = serde_json::to_vec(&self.engine.state(&self.boot)).unwrap_or_default();
+            self.saving = Some((revision, journal.last(), state));
+        }
+        if let Some((revision, handed, state)) = &self.saving
+            && handed.is_none_or(|handed| journal.is_settled(handed))
+            && write(&self.path, state).is_ok()
+        {
+            self.saved = *revision;
+            self.saving = None;
+        }
+    }
+
+    /// Whether the living processes are to be listed, since this was last asked.
+    pub(super) fn take_wants_list(&mut self) -> bool {
+        std::mem::take(&mut self.wants_list)
+    }
+
+    /// When there next is something to do.
+    pub(super) fn due(&self) -> Option<Duration> {
+        let waits = !self.answers.is_empty() || self.saving.is_some();
+        let soon = waits.then(|| since_boot(moment()) + SOON);
+        [soon, self.engine.poll_timeout(), self.held.due()].into_iter().flatten().min()
+    }
+
+    /// The containers, for whoever asks how the agent is; none where they are as they were when this was
+    /// last asked, but for the number of their processes.
+    pub(super) fn take_shown(&mut self, anew: bool) -> Option<Vec<status::Container>> {
+        let revision = self.engine.revision();
+        let changed = std::mem::replace(&mut self.told, revision) != revision;
+        let lives = || self.engine.lives();
+        (anew || changed)
+            .then(|| lives().map(|(id, life)| status::Container::of(id, life)).collect())
+    }
+}
+
+fn concerned(heard: &Heard) -> Concerned {
+    let lines: Vec<Line<'_>> =
+        heard.lines.iter().filter_map(|line| Line::parse(line).ok()).collect();
+    Concerned::of(&lines)
+}
+
+fn answer(asker: Asker, result: Result<Answer, Errno>, link: Option<&Link>) {
+    let outcome = result.map_err(Errno::number);
+    match asker {
+        Asker::Tree(id) => {
+            let outcome = outcome.map(|answer| match answer {
+                Answer::Read(value) => value,
+                Answer::Written(_) | Answer::Done => Vec::new(),
+            });
+            if let Some(link) = link {
+                link.tell(&FromAgent::Answered(Answered { id, outcome }));
+            }
+        }
+        Asker::Asked(stream) => {
+            let told = outcome.map(|answer| match answer {
+                Answer::Read(value) => {
+                    str::from_utf8(&value).ok().and_then(|text| text.parse().ok())
+                }
+                Answer::Written(_) | Answer::Done => None,
+            });
+            say(&stream, told.map(|contid| contid.unwrap_or(ContId::UNSET.0)));
+        }
+        Asker::Registering(stream, contid, _) | Asker::Registered(stream, contid) => {
+            say(&stream, outcome.map(|_| contid.0));
+        }
+    }
+}
+
+/// Whoever asked may have gone.
+fn say(stream: &UnixStream, told: Result<u64, i32>) {
+    let told = match told {
+        Ok(contid) => Told::Contid(contid),
+        Err(errno) => Told::Errno(errno),
+    };
+    let _ = json_line::say(stream, &told);
+}
+
+fn owned(records: Vec<engine::containers::Record>) -> Vec<OwnRecord> {
+    records.into_iter().map(|(kind, body)| OwnRecord(kind, body)).collect()
+}
+
+/// What stands behind our records.
+pub(super) fn tail(confidence: Confidence) -> [Field<'static>; 2] {
+    [Field { name: "VT_SRC", value: "engine" }, Field { name: "VT_CONF", value: confidence.word() }]
+}
+
+fn read(path: &Path) -> Option<State> {
+    let length = fs::metadata(path).ok()?.len();
+    (length <= LONGEST).then(|| serde_json::from_slice(&fs::read(path).ok()?).ok())?
+}
+
+fn write(path: &Path, state: &[u8]) -> io::Result<()> {
+    let next = path.with_extension("json.new");
+    fs::write(&next, state)?;
+    fs::rename(next, path)
+}
+
+fn moment() -> Moment {
+    let trail::Stamp { boottime_ns, realtime_ns } = clock::now();
+    Moment { boottime_ns, realtime_ns }
+}
+
+fn since_boot(now: Moment) -> Duration {
+    Duration::from_nanos(now.boottime_ns)
+}
