@@ -18,7 +18,9 @@
 //!
 //! "Newer" is measured against the newest stamp of the node when the event last
 //! grew, not against the event's own: a system call that blocked for a minute
-//! carries the stamp of its entry, and its records must not part.
+//! carries the stamp of its entry, and its records must not part. Where records are read as they are made
+//! stamps are not asked at all ([`Patience::of_stream`]): whoever sets the clock between two of them
+//! would part every event that is open then, the one that tells of it first.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -64,6 +66,8 @@ pub struct Event<T> {
 pub struct Patience {
     /// auditd's `end_of_event_timeout`.
     pub timeout: Duration,
+    /// Whether stamps tell that this has passed, or only `now`.
+    pub stamps: bool,
     /// Events that may be open at once, counted from the oldest open one.
     pub events: usize,
     /// Records that may be held at once.
@@ -71,9 +75,18 @@ pub struct Patience {
 }
 
 impl Default for Patience {
-    /// 2 s, 65,536 events, 262,144 records.
+    /// 2 s, also by stamps; 65,536 events, 262,144 records.
     fn default() -> Patience {
-        Patience { timeout: Duration::from_secs(2), events: 1 << 16, records: 1 << 18 }
+        let timeout = Duration::from_secs(2);
+        Patience { timeout, stamps: true, events: 1 << 16, records: 1 << 18 }
+    }
+}
+
+impl Patience {
+    /// For records that are read as they are made: the same, by `now` alone.
+    #[must_use]
+    pub fn of_stream() -> Patience {
+        Patience { stamps: false, ..Patience::default() }
     }
 }
 
@@ -262,6 +275,9 @@ impl<T> Assembler<T> {
 
     /// Moves the node's time to a record's stamp, and releases what that makes old.
     fn advance(&mut self, node: usize, millis: u64) {
+        if !self.patience.stamps {
+            return;
+        }
         let patience = u64::try_from(self.patience.timeout.as_millis()).unwrap_or(u64::MAX);
         let state = &mut self.nodes[node];
         if millis >= state.newest {
@@ -305,7 +321,9 @@ impl<T> Assembler<T> {
     fn start(&mut self, now: Duration, node: usize, id: EventId, late: bool) -> u64 {
         let at = self.base + self.open.len() as u64;
         let state = &mut self.nodes[node];
-        state.order.push_back(at);
+        if self.patience.stamps {
+            state.order.push_back(at);
+        }
         state.greatest = state.greatest.max(id);
         self.index.insert((node, id), at);
         self.open.push_back(Some(Open {

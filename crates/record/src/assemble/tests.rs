@@ -175,6 +175,24 @@ fn a_call_that_blocked_for_a_minute_stays_whole() {
 }
 
 #[test]
+fn a_clock_that_is_set_parts_no_event_of_a_stream() {
+    // 3 s on, and another processor's record comes between two of the call that did it.
+    let lines = ["SYSCALL 1.000:7", "BPF 4.001:8", "TIME_INJOFFSET 1.000:7", "EOE 1.000:7"];
+    let mut core = Assembler::new(Patience::of_stream());
+    feed(&mut core, &lines);
+    core.handle_timeout(Duration::from_secs(2));
+    expect(
+        &mut core,
+        &[("1.000:7", &[0, 2, 3], End::Eoe, false), ("4.001:8", &[1], End::Timeout, false)],
+    );
+    // A log says nothing else of time.
+    let mut core = Assembler::default();
+    feed(&mut core, &lines);
+    let parted = ready(&mut core);
+    assert!(parted.iter().any(|(id, .., late)| id == "1.000:7" && *late), "{parted:?}");
+}
+
+#[test]
 fn a_clock_set_back_is_followed() {
     let mut core = Assembler::default();
     feed_at(&mut core, Duration::ZERO, "BPF 9000.000:1", 0);

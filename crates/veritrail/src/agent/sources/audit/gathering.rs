@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use record::dispatch::Record;
 use record::stored::{Origin, push_netlink};
-use record::{Assembler, Line, RecordType};
+use record::{Assembler, Line, Patience, RecordType};
 
 use super::over::Over;
 use super::{ForSource, Input, LOOK, millis};
@@ -36,7 +36,7 @@ impl<'a> Gathering<'a> {
     pub(super) fn new(context: &'a ForSource) -> Gathering<'a> {
         Gathering {
             context,
-            assembler: Assembler::default(),
+            assembler: Assembler::new(Patience::of_stream()),
             began: Instant::now(),
             marks: Marks::default(),
             over: Over::new(context.rest_per_second),
