@@ -60,4 +60,9 @@ impl Heard {
         }
         (heard.step.is_some() || !heard.changes.is_empty()).then_some(heard)
     }
+
+    /// Whether its step may be that of an earlier call: the kernel repeats it beside other values.
+    pub(crate) fn may_repeat(&self) -> bool {
+        self.step.is_some() && !self.changes.is_empty()
+    }
 }

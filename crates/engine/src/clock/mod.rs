@@ -15,6 +15,10 @@
 //! what the steps that are known do not add up to is a step that nobody saw made (a leap second, the
 //! kernel itself, a call by a door that is not watched).
 //!
+//! The kernel repeats itself: once a thread has made a step, every later event of it that has other values
+//! has the TIME_INJOFFSET of that step again (tried: 6.1, 6.12). Where the call was seen that is known from it;
+//! else the readings behind the event say whether there was a step.
+//!
 //! Everything is put in order by the time since boot, which no step touches, and decided when nothing
 //! older can come any more. A reading that was taken while a call went on says nothing, as nobody knows
 //! whether the step was made before it or after; another is asked for ([`Output::Read`]).
@@ -25,6 +29,7 @@
 mod call;
 mod heard;
 pub mod ntp;
+mod pairing;
 mod report;
 
 use std::collections::VecDeque;
@@ -35,6 +40,7 @@ use record::{EventId, Line};
 pub use self::call::{Call, Exact, Moment, What};
 use self::heard::Heard;
 pub use self::ntp::{Change, State, Timex};
+use self::pairing::{Told, is_of};
 pub use crate::devices::{Confidence, Record};
 
 /// So long a call waits for the kernel's own records at most, where nobody says how far the audit stream
@@ -54,9 +60,6 @@ pub const MOST: usize = 4096;
 /// What two readings may differ by without a step, beside what each says of itself: the kernel
 /// rounds when it makes the time of a clock.
 const ROUNDING_NS: u64 = 500;
-
-/// Steps of the kernel's record and of ours that are this near are one: ours is measured.
-const NEAR_NS: u64 = 5_000_000;
 
 /// The stamp of an event is that of the tick before its call.
 const TICK_NS: u64 = 20_000_000;
@@ -111,6 +114,8 @@ pub enum Output {
 pub struct Reading {
     /// When, since boot in ns.
     pub boottime_ns: u64,
+    /// When it was begun: adjtimex was asked some time between.
+    pub since_ns: u64,
     /// CLOCK_REALTIME less CLOCK_BOOTTIME, ns.
     pub offset_ns: i128,
     /// How far that may be wrong.
@@ -152,6 +157,10 @@ pub struct Clock {
     base: Option<Reading>,
     steps: (i128, u64),
     state: Option<State>,
+    /// When the last change ended that was decided, since boot in ns.
+    decided: u64,
+    /// The last step that the kernel alone told of, and whose it was.
+    stepped: Option<(Option<u32>, i128)>,
     outputs: VecDeque<Output>,
     counters: Counters,
 }
@@ -160,7 +169,7 @@ pub struct Clock {
 #[derive(Clone, Debug)]
 enum Pending {
     /// A call that was seen, and the kernel's event of it.
-    Seen { call: Box<Call>, event: Option<EventId>, overlaps: bool },
+    Seen { call: Box<Call>, event: Option<Told>, overlaps: bool },
     /// The kernel told of it, and nothing else.
     Told { heard: Heard, since: u64 },
 }
@@ -197,6 +206,8 @@ impl Clock {
             base: None,
             steps: (0, 0),
             state: None,
+            decided: 0,
+            stepped: None,
             outputs: VecDeque::new(),
             counters: Counters::default(),
         }
@@ -226,7 +237,7 @@ impl Clock {
             return self.ask();
         }
         let at = self.heard.iter().position(is_told);
-        let event = at.and_then(|at| self.heard.remove(at)).map(|heard| heard.id);
+        let event = at.and_then(|at| self.heard.remove(at)).map(|heard| Told::of(&heard, &call));
         let mut overlaps = false;
         for other in &mut self.pending {
             if let Pending::Seen { call: other, overlaps: also, .. } = other
@@ -244,12 +255,17 @@ impl Clock {
     pub fn handle_event(&mut self, now: Duration, id: EventId, lines: &[Line<'_>]) {
         let Some(heard) = Heard::read(id, nanos(now), lines) else { return };
         self.auditing = true;
+        if heard.may_repeat() {
+            self.ask();
+        }
         let call = self.pending.iter_mut().find_map(|pending| match pending {
-            Pending::Seen { call, event: event @ None, .. } if is_of(&heard, call) => Some(event),
+            Pending::Seen { call, event: event @ None, .. } if is_of(&heard, call) => {
+                Some((call, event))
+            }
             _ => None,
         });
         match call {
-            Some(event) => *event = Some(id),
+            Some((call, event)) => *event = Some(Told::of(&heard, call)),
             None if self.sees_calls => self.heard.push_back(heard),
             None => self.take_word(heard),
         }
@@ -285,9 +301,19 @@ impl Clock {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
         let heard = self.heard.front().map(|heard| due(heard.arrived, SETTLE));
-        let pending = self.pending.front().map(|pending| self.due(pending));
-        let reading = self.readings.front().map(|reading| self.due_of(reading));
-        [heard, pending, reading].into_iter().flatten().min()
+        [heard, self.first().map(|(_, due)| due)].into_iter().flatten().min()
+    }
+
+    /// What is decided next, as nothing may be before what was before it: whether it is a reading, and when.
+    fn first(&self) -> Option<(bool, Duration)> {
+        let (reading, pending) = (self.readings.front(), self.pending.front());
+        match (reading, pending) {
+            (Some(reading), Some(pending)) if reading.boottime_ns >= pending.end() => {
+                Some((false, self.due(pending)))
+            }
+            (Some(reading), _) => Some((true, self.due_of(reading))),
+            (None, pending) => pending.map(|pending| (false, self.due(pending))),
+        }
     }
 
     /// What to do next.
@@ -351,20 +377,9 @@ impl Clock {
                 self.take_word(heard);
             }
         }
-        loop {
-            let reading = self.readings.front().map(|reading| reading.boottime_ns);
-            let pending = self.pending.front().map(Pending::end);
-            let reading_is_first = match (reading, pending) {
-                (None, None) => return,
-                (Some(at), Some(end)) => at < end,
-                (reading, _) => reading.is_some(),
-            };
+        while let Some((reading_is_first, due)) = self.first() {
             let hurried = self.readings.len() > MOST || self.pending.len() > MOST;
-            let ready = if reading_is_first {
-                self.readings.front().is_some_and(|reading| self.due_of(reading) <= now)
-            } else {
-                self.pending.front().is_some_and(|pending| self.due(pending) <= now)
-            };
+            let ready = due <= now;
             if !ready && !hurried {
                 return;
             }
@@ -376,6 +391,7 @@ impl Clock {
                     self.compare(reading);
                 }
             } else if let Some(pending) = self.pending.pop_front() {
+                self.decided = self.decided.max(pending.end());
                 self.apply(pending);
                 self.ask();
             }
@@ -394,20 +410,38 @@ impl Clock {
             Pending::Seen { call, event, overlaps } => self.apply_call(&call, event, overlaps),
             Pending::Told { heard, .. } => {
                 let before = self.offset();
-                self.step(heard.step.unwrap_or(0), 0);
+                let repeats = self.repeats(&heard);
+                let step = heard.step.filter(|_| !repeats);
+                if let Some(step) = step {
+                    self.stepped = Some((heard.pid, step));
+                    self.step(step, 0);
+                }
                 if let Some(state) = &mut self.state {
-                    if heard.step.is_some() {
+                    if step.is_some() {
                         state.clear();
                     }
                     state.set(&heard.changes);
                 }
-                let record = report::beside_word(&heard, before);
+                let record = report::beside_word(&heard, step, before);
                 self.tell_beside(heard.id, record, Confidence::Inferred);
             }
         }
     }
 
-    fn apply_call(&mut self, call: &Call, event: Option<EventId>, overlaps: bool) {
+    /// Whether what the kernel alone tells of a step is of an earlier one.
+    fn repeats(&self, heard: &Heard) -> bool {
+        let Some(step) = heard.step.filter(|_| heard.may_repeat()) else { return false };
+        let later = self.readings.iter().find(|reading| reading.boottime_ns > heard.arrived);
+        match later.zip(self.offset()) {
+            Some((later, before)) => {
+                let found = later.offset_ns - before;
+                found.unsigned_abs() < found.saturating_sub(step).unsigned_abs()
+            }
+            None => self.stepped == Some((heard.pid, step)),
+        }
+    }
+
+    fn apply_call(&mut self, call: &Call, event: Option<Told>, overlaps: bool) {
         let offset = self.offset();
         let measured = call.step().or_else(|| by_base(call, offset?));
         let (step, apart) = measured.unwrap_or((0, 0));
@@ -453,9 +487,9 @@ impl Clock {
             return;
         }
         let confidence = if sure { Confidence::Certain } else { Confidence::Inferred };
-        let told = report::of_call(call, measured, event.is_none());
+        let told = report::of_call(call, measured, event);
         match event {
-            Some(event) => self.tell_beside(event, told, confidence),
+            Some(event) => self.tell_beside(event.id, told, confidence),
             None => {
                 let mut records = report::kernels(&changes, measured.map(|(step, _)| step));
                 records.push(told);
@@ -466,7 +500,9 @@ impl Clock {
 
     /// Looks whether a reading shows what is known.
     fn compare(&mut self, reading: Reading) {
-        if self.pending.iter().any(|pending| pending.covers(reading.boottime_ns)) {
+        // Neither does one that was begun before a change and ended behind it.
+        let is_torn = reading.since_ns <= self.decided;
+        if is_torn || self.pending.iter().any(|pending| pending.covers(reading.boottime_ns)) {
             return self.ask();
         }
         let now = reading.timex.map(|timex| State::read(&timex, self.hz));
@@ -529,27 +565,6 @@ fn by_base(call: &Call, offset: i128) -> Option<(i128, u64)> {
     let half = exit.saturating_sub(entry) / 2;
     let then = i128::from(entry.saturating_add(half));
     Some((time - then - offset, half.saturating_add(1)))
-}
-
-/// Whether the kernel's event is of that call.
-fn is_of(heard: &Heard, call: &Call) -> bool {
-    if heard.pid.is_none() || heard.pid != call.task.as_ref().map(|task| task.pid) {
-        return false;
-    }
-    match &call.what {
-        What::Set { .. } => {
-            let near = |(step, _): (i128, u64)| {
-                heard.step.is_some_and(|heard| {
-                    (heard.saturating_sub(step)).unsigned_abs() <= u128::from(NEAR_NS)
-                })
-            };
-            heard.changes.is_empty() && call.step().map_or(heard.step.is_some(), near)
-        }
-        What::Adjust { asked, exact, .. } => {
-            heard.step == asked.injected().filter(|step| *step != 0)
-                && exact.is_none_or(|exact| exact.changes() == heard.changes)
-        }
-    }
 }
 
 fn due(boottime_ns: u64, patience: Duration) -> Duration {

@@ -6,9 +6,13 @@ use record::write::Body;
 use super::call::{Call, What};
 use super::heard::Heard;
 use super::ntp::Change;
+use super::pairing::Told;
 use super::{Reading, Record};
 
 const NS: i128 = 1_000_000_000;
+
+/// Why a record of the kernel tells of a step and ours beside it of none.
+const REPEATS: &str = "TIME_INJOFFSET is of an earlier call";
 
 /// The kernel's own records, in the order in which it writes them.
 pub(super) fn kernels(changes: &[Change], step: Option<i128>) -> Vec<Record> {
@@ -30,8 +34,8 @@ pub(super) fn moves(change: &Change) -> bool {
     matches!(change.value, NtpValue::Offset | NtpValue::Freq)
 }
 
-/// What a call did, and who called: `alone` where no record of the kernel says that.
-pub(super) fn of_call(call: &Call, measured: Option<(i128, u64)>, alone: bool) -> Record {
+/// What a call did, and who called, where no event of the kernel says that.
+pub(super) fn of_call(call: &Call, measured: Option<(i128, u64)>, event: Option<Told>) -> Record {
     let name = call.name.unwrap_or(match call.what {
         What::Set { .. } => "settime",
         What::Adjust { .. } => "adjtimex",
@@ -51,30 +55,33 @@ pub(super) fn of_call(call: &Call, measured: Option<(i128, u64)>, alone: bool) -
         None => body.word("kind", "step").word("new", new),
     };
     let body = body.word("at", call.exit.boottime_ns);
-    let body = match (&call.task, alone) {
-        (Some(task), true) => task.push(body.word("by", "task")),
-        (Some(_), false) => body.word("by", "task"),
+    let body = match (&call.task, event) {
+        (Some(task), None) => task.push(body.word("by", "task")),
+        (Some(_), Some(_)) => body.word("by", "task"),
         (None, _) => body.word("by", "kernel"),
     };
-    ("VT_CLOCK", body)
+    let repeats = event.is_some_and(|event| event.repeats);
+    ("VT_CLOCK", if repeats { body.phrase("reason", REPEATS) } else { body })
 }
 
-/// What the kernel told of, with the times that follow from it: `offset` is that before it.
-pub(super) fn beside_word(heard: &Heard, offset: Option<i128>) -> Record {
+/// What the kernel told of, with the times that follow from it and from the step that it was: `offset` is
+/// that before it.
+pub(super) fn beside_word(heard: &Heard, step: Option<i128>, offset: Option<i128>) -> Record {
     let stamp = i128::from(heard.id.millis) * 1_000_000;
     let body = Body::new()
         .word("call", heard.name.unwrap_or("?"))
         .word("clock", "realtime")
-        .word("kind", if heard.step.is_some() { "step" } else { "slew" });
-    let new = stamp + heard.step.unwrap_or(0);
+        .word("kind", if step.is_some() { "step" } else { "slew" });
+    let new = stamp + step.unwrap_or(0);
     let body = body.word("old", stamp).word("new", new);
-    let body = match heard.step {
+    let body = match step {
         Some(step) => body.word("step", step),
         None => body,
     };
     let since_boot = offset.and_then(|offset| u64::try_from(stamp - offset).ok());
     let body = body.word("at", since_boot.unwrap_or(heard.arrived));
-    ("VT_CLOCK", body.word("by", if heard.pid.is_some() { "task" } else { "kernel" }))
+    let body = body.word("by", if heard.pid.is_some() { "task" } else { "kernel" });
+    ("VT_CLOCK", if heard.step == step { body } else { body.phrase("reason", REPEATS) })
 }
 
 /// A step that nobody was seen to make: in which span of the time since boot, and how sure its size is.

@@ -2,6 +2,8 @@ use record::task::Task;
 
 use super::*;
 
+mod pairing;
+
 /// The time since boot and the clock's distance to it at which these tests begin.
 const BOOT: u64 = 1_000_000_000_000;
 const OFFSET: i128 = 1_700_000_000_000_000_000;
@@ -42,6 +44,7 @@ impl Machine {
     fn reading(&self) -> Reading {
         Reading {
             boottime_ns: self.at,
+            since_ns: self.at,
             offset_ns: self.offset,
             apart_ns: 40,
             timex: Some(self.timex),
@@ -312,40 +315,6 @@ fn what_the_kernel_itself_has_is_taken_where_it_can_be_seen() {
 }
 
 #[test]
-fn the_kernels_record_and_ours_are_never_both_for_one_change() {
-    let inject = "TIME_INJOFFSET sec=5 nsec=20";
-    for event_first in [false, true] {
-        let mut machine = Machine::new(true, true);
-        let call = machine.set(5 * S);
-        let event = |machine: &mut Machine| {
-            machine.pass(40);
-            // Another process's is not this one's.
-            machine.event(8, &["SYSCALL arch=c000003e syscall=227 pid=78", inject]);
-            machine.event(9, &[&syscall(227, 77), inject]);
-        };
-        if event_first {
-            event(&mut machine);
-            machine.call(call);
-        } else {
-            machine.call(call);
-            event(&mut machine);
-        }
-        machine.pass(nanos(SETTLE) / MS);
-        machine.pass(100);
-        let mut said = machine.said();
-        said.sort();
-        let [eight, nine] = &said[..] else { panic!("{said:?}") };
-        assert!(eight.starts_with("beside 8 inferred: VT_CLOCK call=clock_settime"), "{eight}");
-        assert_eq!(
-            *nine,
-            "beside 9 certain: VT_CLOCK call=clock_settime clock=realtime kind=step \
-             old=1700001010000000000 new=1700001015000000000 step=5000000000 within=50 \
-             at=1010000010000 by=task"
-        );
-    }
-}
-
-#[test]
 fn an_event_of_the_kernel_is_waited_for_only_where_one_may_come() {
     let told = ["bpf certain: TIME_INJOFFSET sec=1 nsec=0"];
     // By the time alone, where nobody says how far the stream has been read.
@@ -456,6 +425,7 @@ fn a_reading_in_the_middle_of_a_call_says_nothing() {
         let mut reading = machine.reading();
         let call = machine.set(7 * S);
         reading.boottime_ns += 5_000;
+        reading.since_ns += 5_000;
         if after_the_step {
             reading.offset_ns = machine.offset;
         }
@@ -465,6 +435,24 @@ fn a_reading_in_the_middle_of_a_call_says_nothing() {
         let said = machine.told(call);
         assert_eq!(kernels(&said), ["bpf certain: TIME_INJOFFSET sec=7 nsec=0"]);
     }
+}
+
+#[test]
+fn a_reading_that_a_call_tears_apart_says_nothing() {
+    let mut machine = Machine::new(true, false);
+    // adjtimex was asked before the call, the clocks were read behind it.
+    let mut torn = machine.reading();
+    let asked = Timex { modes: 0x2000, ..Timex::default() };
+    let call = machine.adjust(asked, |timex| timex.status = 0x2040);
+    machine.call(call);
+    machine.at += 20 * MS;
+    torn.boottime_ns = machine.at;
+    machine.clock.handle_reading(machine.now(), torn);
+    machine.pass(1000);
+    machine.read();
+    machine.pass(5000);
+    let told = "bpf certain: TIME_ADJNTPVAL op=status old=64 new=8256";
+    assert_eq!(kernels(&machine.said()), [told]);
 }
 
 #[test]

@@ -44,10 +44,12 @@ fn listen(witness: &Witness, asked: &Receiver<()>, context: &ForSource) -> io::R
 
 /// The clocks and what steers them, as they are now.
 pub(in crate::agent) fn read() -> Reading {
+    let since_ns = crate::clock::now().boottime_ns;
     let steering = host::clock::timex().ok();
     let distance = distance();
     Reading {
         boottime_ns: distance.boottime_ns,
+        since_ns,
         offset_ns: distance.realtime_ns,
         apart_ns: distance.apart_ns,
         timex: steering.map(|read| timex(0, &read)),
