@@ -4,8 +4,7 @@
 //! An event belongs to the stretch between two steps in which it happened. That follows from the order
 //! in which events stand, and never from their stamps: these are what the steps made wrong. Only where
 //! a step is told by a record of ours, which comes a moment after the fact, the events just before
-//! that record are asked by their stamps on which side of the step they are: nearer to the time that it
-//! replaced, or to the new one.
+//! that record are asked by their stamps between which steps they were made (late.rs).
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -13,6 +12,8 @@ use record::stored::tail_value;
 use record::tables::syscall::Machine;
 use record::view::{NtpValue, Or, TimeAdjNtpVal, TimeInjOffset, View};
 use record::{EventId, Fields, Line, RecordType};
+
+use super::late::{Late, Step};
 
 /// Events whose task is kept for the records of the clock that may follow it, and that are looked at
 /// again when a step is told late.
@@ -56,6 +57,11 @@ pub(super) struct Change {
     pub(super) confidence: Option<String>,
     /// Whether a record of ours has given the times.
     pub(super) told: bool,
+    /// Where it was told first, and whether that was by the kernel.
+    pub(super) told_at: u64,
+    pub(super) beside: bool,
+    /// Whether that says that there was no step.
+    pub(super) slews: bool,
     /// When, since boot in ns, where a record of ours says that.
     pub(super) at: Option<u64>,
     pub(super) boot: usize,
@@ -72,7 +78,12 @@ pub(super) struct Gathered {
     steps: Vec<(usize, u64, i128)>,
     by_event: BTreeMap<(Vec<u8>, u64, u32), usize>,
     tasks: VecDeque<Called>,
+    /// By node and process, the step that the kernel told of last.
+    stepped: BTreeMap<(Vec<u8>, u32), i128>,
     recent: VecDeque<(u64, i128)>,
+    late: Late,
+    /// The kernel's events of steps that stand before them, which have the stamp of before the step.
+    before: BTreeMap<(usize, u64), i128>,
     last: Option<(Vec<u8>, EventId)>,
     ordinal: u64,
     boot: usize,
@@ -102,21 +113,37 @@ impl Gathered {
         if other {
             if self.boot_id.is_some() {
                 self.boot += 1;
+                self.late.clear();
             }
             self.boot_id = boot.map(<[u8]>::to_vec);
         }
         match line.effective_type() {
             RecordType::SYSTEM_BOOT if boot.is_none() => self.boot += 1,
-            RecordType::SYSCALL => self.task(node, id, line),
+            RecordType::SYSCALL => {
+                // Its stamp is that of when the call began, and it stands where that ended.
+                self.recent.pop_back_if(|(of, _)| *of == self.ordinal);
+                self.task(node, id, line);
+            }
             RecordType::TIME_INJOFFSET => {
                 if let Ok(step) = TimeInjOffset::read(line) {
                     let step = step.nanoseconds();
+                    let mut stepped = std::mem::take(&mut self.stepped);
                     self.change(node, id, line, |change| {
+                        // The kernel repeats a thread's last step beside later values (clock.md).
+                        let pid = change.who.pid;
+                        let before = pid.and_then(|pid| stepped.insert((node.to_vec(), pid), step));
+                        let repeats = !change.values.is_empty() && before == Some(step);
+                        if change.slews || repeats && !change.told {
+                            return;
+                        }
                         change.step = step;
                         if !change.told {
                             change.new = change.old.saturating_add(step);
                         }
                     });
+                    if stepped.len() <= RECENT {
+                        self.stepped = stepped;
+                    }
                 }
             }
             RecordType::TIME_ADJNTPVAL => {
@@ -162,6 +189,7 @@ impl Gathered {
                     task.map(|(_, who, call)| (who.clone(), *call)).unwrap_or_default();
                 let change = Change {
                     ordinal: self.ordinal,
+                    told_at: self.ordinal,
                     old: stamp(id),
                     new: stamp(id),
                     call: call.map(str::to_owned),
@@ -185,12 +213,21 @@ impl Gathered {
             let is_ours = line.effective_type() == RecordType::VT_CLOCK;
             change.confidence = text("VT_CONF").filter(|_| is_ours).or(change.confidence.take());
             // It was told by us, and so after the fact: which events came between?
-            let told_late = is_ours && change.step != 0 && change.ordinal == self.ordinal;
-            if told_late {
-                let (old, new) = (change.old, change.new);
-                let after = |stamp: i128| stamp.abs_diff(new) < stamp.abs_diff(old);
-                let between = self.recent.iter().rev().take_while(|(_, at)| after(*at));
-                change.ordinal = between.last().map_or(change.ordinal, |(ordinal, _)| *ordinal);
+            if let Some(since_boot) = change.at.filter(|_| is_ours && change.step != 0) {
+                let since_boot = i128::from(since_boot);
+                let step = Step {
+                    change: at,
+                    at: since_boot,
+                    before: change.old.saturating_sub(since_boot),
+                    after: change.new.saturating_sub(since_boot),
+                    ordinal: change.ordinal,
+                };
+                change.beside = tail_value(tail, "VT_SRC") == Some(b"engine");
+                for (change, ordinal) in self.late.push(step, self.recent.iter().rev()) {
+                    if let Some(change) = self.changes.get_mut(change) {
+                        change.ordinal = ordinal;
+                    }
+                }
             }
         }
     }
@@ -218,6 +255,8 @@ impl Gathered {
             sum = sum.saturating_add(change.step);
             change.cumulative = sum;
         }
+        let moved = self.changes.iter().filter(|one| one.beside && one.ordinal < one.told_at);
+        self.before = moved.map(|one| ((one.boot, one.told_at), one.step)).collect();
         let steps = self.changes.iter().filter(|change| change.step != 0);
         self.steps = steps.map(|change| (change.boot, change.ordinal, change.step)).collect();
         self.steps.sort_by_key(|(boot, ordinal, _)| (*boot, *ordinal));
@@ -237,7 +276,8 @@ impl Gathered {
         // The kernel's own event has the stamp of before its step.
         let at = self.steps.partition_point(|(of, step, _)| (*of, *step) < (boot, ordinal));
         let next = self.steps.get(at).filter(|(of, ..)| *of == boot);
-        next.map_or(0, |(.., sum)| *sum)
+        let before = self.before.get(&(boot, ordinal)).copied().unwrap_or(0);
+        next.map_or(0, |(.., sum)| *sum).saturating_add(before)
     }
 
     /// Where the line that was taken last stands: its event, and its boot.
@@ -256,6 +296,9 @@ fn told(change: &mut Change, line: &Line<'_>) {
     }
     if let Some(step) = number(b"step").filter(|_| change.step == 0) {
         change.step = step;
+    }
+    if word(&fields, b"kind").as_deref() == Some("slew") {
+        (change.step, change.slews) = (0, true);
     }
     change.told = true;
     change.at = word(&fields, b"at").and_then(|text| text.parse().ok());
@@ -335,10 +378,46 @@ mod tests {
     }
 
     #[test]
+    fn a_step_that_the_kernel_repeats_is_added_once() {
+        let event = |serial: u32, pid: u32, values: &str, more: &str| {
+            let id = format!("msg=audit(1000.000:{serial})");
+            let call = format!(
+                "type=SYSCALL {id}: arch=c000003e syscall=305 success=yes exit=0 pid={pid}"
+            );
+            let mut lines = vec![call];
+            if !values.is_empty() {
+                lines.push(format!("type=TIME_ADJNTPVAL {id}: op=freq {values}"));
+            }
+            lines.push(format!("type=TIME_INJOFFSET {id}: sec=3 nsec=0"));
+            if !more.is_empty() {
+                lines.push(format!("type=VT_CLOCK {id}: call=clock_adjtime {more}"));
+            }
+            lines
+        };
+        let step = "kind=step old=1000000000000 new=1003000000000 step=3000000000";
+        let slew = "kind=slew old=1000000000000 new=1000000000000";
+        for (lines, steps) in [
+            // The kernel's alone.
+            ([event(1, 7, "", ""), event(2, 7, "old=0 new=1", "")], [3, 0]),
+            ([event(1, 7, "", ""), event(2, 8, "old=0 new=1", "")], [3, 3]),
+            ([event(1, 7, "", ""), event(2, 7, "", "")], [3, 3]),
+            // With what we know of it.
+            ([event(1, 7, "", step), event(2, 7, "old=0 new=1", slew)], [3, 0]),
+            ([event(1, 8, "old=0 new=1", slew), event(2, 7, "old=1 new=2", step)], [0, 3]),
+        ] {
+            let lines = lines.concat();
+            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+            let found = gathered(&lines);
+            let found: Vec<_> = found.changes.iter().map(|one| one.step / 1_000_000_000).collect();
+            assert_eq!(found, steps, "{lines:#?}");
+        }
+    }
+
+    #[test]
     fn a_step_that_is_told_late_stands_where_it_was_made() {
         let step = "type=TIME_INJOFFSET msg=audit(2003.000:2147483650): sec=1000 nsec=0";
         let clock = "type=VT_CLOCK msg=audit(2003.000:2147483650): call=clock_settime clock=realtime \
-                     kind=step old=1001000000000 new=2001000000000 step=1000000000000 at=5 by=task \
+                     kind=step old=1001000000000 new=2001000000000 step=1000000000000 at=5000000000 by=task \
                      ppid=1 pid=9 auid=4294967295 uid=0 comm=\"date\" exe=(null)<1D>VT_LEAF=9 \
                      VT_BT=8 VT_BOOT=b VT_SRC=bpf VT_CONF=certain";
         let found = gathered(&[
@@ -349,11 +428,11 @@ mod tests {
             clock,
         ]);
         let [change] = &found.changes[..] else { panic!("{found:?}") };
-        assert_eq!(change.ordinal, 2, "before the two that have the new time");
+        assert_eq!(change.ordinal, 1, "before the two that have the new time");
         assert_eq!((change.leaf, change.who.pid), (Some(9), Some(9)));
         assert_eq!(change.confidence.as_deref(), Some("certain"));
         assert_eq!(found.correction(1, 0), 1_000_000_000_000);
-        assert_eq!(found.correction(3, 0), 0);
+        assert_eq!((found.correction(2, 0), found.correction(3, 0)), (0, 0));
     }
 
     #[test]
@@ -362,7 +441,7 @@ mod tests {
             let step = new - old;
             format!(
                 "type=VT_CLOCK msg=audit(1002.000:{serial}): call=clock_settime clock=realtime \
-                 kind=step old={old}000000000 new={new}000000000 step={step}000000000 at={at} \
+                 kind=step old={old}000000000 new={new}000000000 step={step}000000000 at={at}000000000 \
                  by=task<1D>VT_LEAF=9 VT_BT=8 VT_BOOT=b"
             )
         };

@@ -2,6 +2,7 @@
 
 mod fold;
 mod gather;
+mod late;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
