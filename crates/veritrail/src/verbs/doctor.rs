@@ -4,9 +4,9 @@
 //! BPF programs for a moment, by root; it changes nothing. Reading audit's records is not probed:
 //! whoever joins is recorded.
 
-mod bpf;
-
 mod auditing;
+mod bpf;
+mod clock;
 
 use std::borrow::Cow;
 use std::fs::{self, OpenOptions};
@@ -91,7 +91,9 @@ pub(crate) fn run(args: &DoctorArgs, out: &mut dyn Write) -> Result<Outcome, Fai
     let status = audit::Control::open().and_then(|mut control| control.status());
     let rules = audit::Control::open().and_then(|mut control| control.rules());
     let mut findings = examine(&machine, status.as_ref());
-    findings.push(bpf::programs());
+    let programs = bpf::load();
+    findings.push(bpf::programs(programs.as_ref()));
+    findings.push(clock::changes(programs.as_ref(), status.as_ref(), rules.as_deref()));
     findings.push(audit_rules(rules.as_deref()));
     findings.extend(audit_input(args.run_dir.as_deref()));
     findings.push(own_losses(args.run_dir.as_deref()));

@@ -1,6 +1,6 @@
 //! What doctor finds about BPF: which of our programs this kernel takes, and how it runs them.
 
-use host::bpf::{Program, Programs, State as Loaded, Wanted};
+use host::bpf::{Program, Programs, Report, State as Loaded, Wanted};
 
 use super::{Finding, Machine, State, finding};
 
@@ -8,20 +8,25 @@ const PROGRAMS: &str = "BPF programs";
 const PROGRAMS_FOR: &str = "who a process was that has ended, and what it ran";
 
 /// Loads our programs for a moment, which is the only way to know: seccomp, lockdown and the
-/// verifier are asked by nothing else. Audit records that (type BPF).
-pub(super) fn programs() -> Finding {
-    if !rustix::process::geteuid().is_root() {
-        return Finding {
+/// verifier are asked by nothing else. Audit records that (type BPF). None where we are not root.
+pub(super) fn load() -> Option<Report> {
+    // The smallest ring: nobody reads it.
+    let wanted = Wanted { ring_bytes: 4096, ..Wanted::default() };
+    rustix::process::geteuid().is_root().then(|| Programs::load(&wanted).1)
+}
+
+/// Which of them this kernel takes.
+pub(super) fn programs(report: Option<&Report>) -> Finding {
+    match report {
+        Some(report) => judge(&report.programs),
+        None => Finding {
             name: PROGRAMS,
             state: State::Unknown,
             seen: "not tried: only root loads them".into(),
             purpose: PROGRAMS_FOR,
             remedy: Some("run doctor as root".into()),
-        };
+        },
     }
-    // The smallest ring: nobody reads it.
-    let (_programs, report) = Programs::load(&Wanted { ring_bytes: 4096, ..Wanted::default() });
-    judge(&report.programs)
 }
 
 fn judge(programs: &[(Program, Loaded)]) -> Finding {
