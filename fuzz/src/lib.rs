@@ -4,6 +4,7 @@
 //! `cargo fuzz run NAME` (nightly) looks for bytes that break one; `tests/replay.rs` runs them
 //! on the stable toolchain over the seeds, damaged seeds, and whatever a fuzzer once found.
 
+mod clock;
 mod config;
 pub mod seeds;
 
@@ -14,6 +15,7 @@ use block::fec::{self, Area, Corrector};
 use block::verity::{
     BlockSize, HashArea, HashName, HashType, Layout, Params, Salt, Superblock, Table,
 };
+pub use clock::clock;
 pub use config::config;
 use engine::devices::kernel_log::{self, Kept, Said};
 use engine::devices::uevent::{Action, Mismatch, Uevent};
@@ -70,6 +72,7 @@ pub const ALL: &[Target] = &[
     ("scrub", scrub),
     ("bpf", bpf),
     ("contid", contid),
+    ("clock", clock),
 ];
 
 /// A log: a line is its prefix and its payload, its fields end, and every record that goes into

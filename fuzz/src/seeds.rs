@@ -74,6 +74,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "evaluate" => vec![EVALUATED.to_vec()],
         "bpf" => bpf_events(),
         "contid" => CONTIDS.iter().map(|text| text.to_vec()).collect(),
+        "clock" => vec![CLOCK.to_vec()],
         "table" => TABLES.iter().map(|table| table.as_bytes().to_vec()).collect(),
         "device_mapper" => device_mapper_answers(),
         "signature" => SIGNATURES.iter().map(|bytes| bytes.to_vec()).collect(),
@@ -116,6 +117,29 @@ const KERNEL_TEXTS: [&[u8]; 5] = [
 integrity 7:5 320 28 J 7 block_size:4096 internal_hash:crc32c
 crypt capi:gcm(aes)-random :32:logon:x 0 253:0 0 2 integrity:28:aead sector_size:4096",
 ];
+
+const CLOCK: &[u8] = b"D
+A
+r1700000000000000000 40 0 10000
+s5000000000 25 1700000005000000000
+aSYSCALL msg=audit(1700000000.000:1): arch=c000003e syscall=227 pid=77|TIME_INJOFFSET msg=audit(1700000000.000:1): sec=5 nsec=20
+t100000000
+c2 65536
+c256 1 -3
+aTIME_ADJNTPVAL msg=audit(1700000000.000:2): op=freq old=0 new=4294967296000|SYSCALL msg=audit(1700000000.000:2): arch=c000003e syscall=159 pid=77
+r1700000005000000000 40 65536 10000
+h
+t600000000
+h
+s-1 0 1
+t11000000000
+d
+aTIME_INJOFFSET msg=audit(1700000000.000:3): sec=-1 nsec=999999999|SYSCALL msg=audit(1700000000.000:3): arch=40000003 syscall=25 pid=78
+r1700000000000000000 9 0 10001
+O
+s7 1 2
+t300000000
+r1700000009000000000 9 5 9999";
 
 const MACHINE: &[u8] = b"iverity 1 7:1 7:0 4096 4096 300 1 sha256 a8f55e2d0f00c51dbe2c909296784c81633d184829b19980e2bd1d4270963f15 -
 x
