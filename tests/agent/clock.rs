@@ -114,3 +114,105 @@ fn without_a_rule_a_frequency_and_back_are_two_records_of_ours() {
     assert_eq!(all.out.lines().count(), 2, "{all:?}");
     assert_eq!(agent.stop(), Some(0));
 }
+
+/// An agent without programs in the kernel.
+fn without_bpf() -> Bench {
+    let bench = Bench::new();
+    std::fs::create_dir(bench.path("rules.d")).unwrap();
+    let dir = bench.path("rules.d");
+    let dir = dir.display();
+    bench.write(
+        "config",
+        &format!(
+            "[agent]\nsources = [\"audit\", \"clock\"]\n[rules]\ndir = \"{dir}\"\nkey = \"test-clock\"\n"
+        ),
+    );
+    bench
+}
+
+const WITHOUT_BPF: [&str; 4] = ["--config", "config", "--audit-mode", "coexist"];
+
+/// Our rules for the calls in the kernel.
+fn rules(auditing: &mut Auditing) -> Vec<Vec<u8>> {
+    let mut rules = auditing.control.rules().unwrap();
+    let key = b"test-clock\x01clock";
+    rules.retain(|rule| rule.windows(key.len()).any(|window| window == key));
+    rules
+}
+
+#[test]
+fn without_bpf_rules_of_ours_have_the_kernel_tell_of_changes_alone() {
+    let name = "without_bpf_rules_of_ours_have_the_kernel_tell_of_changes_alone";
+    let Some(mut auditing) = Auditing::begin(name) else { return };
+    let Some(kept) = Kept::of_now(name) else { return };
+    let freq = kept.0;
+    let bench = without_bpf();
+    let agent = bench.start(&WITHOUT_BPF);
+    let widths = if cfg!(target_arch = "x86_64") { 2 } else { rules(&mut auditing).len() };
+    assert_eq!(rules(&mut auditing).len(), widths);
+    // The same value; and a tick that no clock has.
+    assert!(steer(freq));
+    let failing = "import ctypes\n\
+        b=(ctypes.c_long*26)()\n\
+        ctypes.cast(b,ctypes.POINTER(ctypes.c_int))[0]=0x4000\n\
+        b[11]=1\n\
+        assert ctypes.CDLL(None).adjtimex(b)<0";
+    let failed = std::process::Command::new("python3").args(["-c", failing]).status();
+    assert!(failed.unwrap().success());
+    assert!(steer(freq + 1) && steer(freq));
+    soon("the second change", || bench.bodies("VT_CLOCK").len() >= 2);
+    std::thread::sleep(Duration::from_secs(2));
+    let [there, back] = [freq, freq + 1].map(|units| units * 65_536_000);
+    assert_eq!(
+        bench.bodies("TIME_ADJNTPVAL"),
+        [format!("op=freq old={there} new={back}"), format!("op=freq old={back} new={there}")]
+    );
+    // By our rules; whoever loads programs meanwhile brings records without one.
+    let mut calls = bench.bodies("SYSCALL");
+    calls.retain(|call| call.ends_with(" key=746573742D636C6F636B01636C6F636B"));
+    assert_eq!(calls.len(), 2, "{calls:?}");
+    let clock = bench.bodies("VT_CLOCK");
+    assert_eq!(clock.len(), 2, "{clock:?}");
+    assert!(clock.iter().all(|body| body.ends_with(" by=task")), "{clock:?}");
+    assert!(!bench.bodies("VT_AGENT").iter().any(|body| body.starts_with("state=degraded")));
+    assert!(bench.status()["rules"]["dropped"].as_u64() >= Some(2), "{}", bench.status());
+    assert_eq!(agent.stop(), Some(0));
+    assert_eq!(auditing.control.rules().unwrap(), [[0; 0]; 0]);
+    bench.trail_is_good();
+}
+
+#[test]
+fn where_rules_cannot_be_either_the_loss_is_named() {
+    let name = "where_rules_cannot_be_either_the_loss_is_named";
+    let Some(mut auditing) = Auditing::begin(name) else { return };
+    auditing.control.set_enabled(false).unwrap();
+    let bench = without_bpf();
+    let agent = bench.start(&WITHOUT_BPF);
+    assert!(agent.says("who changes it is not seen"), "{:?}", agent.said);
+    assert!(agent.says("auditing is off"), "{:?}", agent.said);
+    // Not one of ours while auditing is somebody else's to switch on.
+    assert_eq!(rules(&mut auditing), [[0; 0]; 0]);
+    let states = |state: &str| {
+        let is_it = |body: &&String| body.starts_with(&format!("state={state} source=clock"));
+        bench.bodies("VT_AGENT").iter().filter(is_it).count()
+    };
+    assert_eq!((states("degraded"), states("restored")), (1, 0));
+    auditing.control.set_enabled(true).unwrap();
+    soon("the rules", || !rules(&mut auditing).is_empty());
+    soon("that it is whole again", || states("restored") == 1);
+    // Somebody takes one away.
+    let rule = rules(&mut auditing).remove(0);
+    auditing.control.delete_rule(&rule).unwrap();
+    soon("the next loss", || states("degraded") == 2);
+    assert_eq!(agent.stop(), Some(0));
+    assert_eq!(rules(&mut auditing), [[0; 0]; 0]);
+
+    bench.write(
+        "config",
+        &format!("{}clock = false\n", std::fs::read_to_string(bench.path("config")).unwrap()),
+    );
+    let agent = bench.start(&WITHOUT_BPF);
+    assert!(agent.says("rules.clock is off"), "{:?}", agent.said);
+    assert_eq!(rules(&mut auditing), [[0; 0]; 0]);
+    assert_eq!(agent.stop(), Some(0));
+}

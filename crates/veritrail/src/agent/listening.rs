@@ -1,11 +1,14 @@
 //! The decision loop: what comes in is on its way to the trail before anything is made of it.
 
+mod clock_door;
+mod missing;
+mod shown;
+
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use host::bpf::Labels;
-use record::EventId;
 use record::write::Body;
 use trail::Field;
 
@@ -30,7 +33,7 @@ use super::status::{self, Board, Source, SourceState};
 use super::tasks::Processes;
 use super::timekeeping::Timekeeping;
 use super::tree;
-use super::watermark::{self, Mark, Marks, Note, Watermark};
+use super::watermark::{Marks, Note, Watermark};
 use crate::clock;
 use crate::outcome::Failure;
 
@@ -105,6 +108,8 @@ pub(super) struct Agent {
     readers: Option<Meter>,
     /// What the kernel is told to make records of.
     rules: Option<Rules>,
+    /// Why nobody sees who changes the clock.
+    clock_loss: Option<String>,
     forwarding: Forwarding,
     /// auditd is to hand events on, and does not.
     unheard: bool,
@@ -165,6 +170,7 @@ impl Agent {
             backlog: Backlog::default(),
             readers: None,
             rules: None,
+            clock_loss: None,
             forwarding,
             unheard: false,
             plugin: None,
@@ -228,13 +234,20 @@ impl Agent {
         self.rules = Some(rules);
     }
 
+    /// Whether programs in the kernel see the calls that change the clock.
+    pub(super) fn sees_clock_calls(&mut self, seen: bool) {
+        self.timekeeping.handle_door(seen);
+    }
+
     /// The files of rules are read again.
     fn load_rules(&mut self) {
+        self.want_rules_for_clock();
         if let Some(rules) = &mut self.rules {
             let plugin = self.plugin.filter(|_| self.own.is_some());
             let own: Vec<u32> = self.own.into_iter().flatten().chain(plugin).collect();
             rules.load(&own, &mut self.journal);
         }
+        self.look_at_clock_door();
     }
 
     /// Records the beginning, and waits for that to be durable, but not for ever: a slow disk is no
@@ -435,33 +448,6 @@ impl Agent {
         }
     }
 
-    /// Says what nobody heard between the last agent and this one, whose first event this is.
-    fn tell_missing(&mut self, EventId { serial, millis }: EventId) {
-        let leaves = watermark::leaves(self.journal.trail());
-        let mark = Mark { serial: serial.wrapping_sub(1), millis, leaves };
-        let Some(note) = self.before.take() else {
-            self.leave(&self.note(Some(mark), false));
-            return self.watermark.pass(mark, None);
-        };
-        let missing = note.missing(serial);
-        // One that was killed is told of even where nothing seems to be missing.
-        if missing != Some(0) || !note.stopped {
-            let body = Body::new()
-                .word("source", "agent")
-                .word("reason", if note.stopped { "stopped" } else { "killed" });
-            let body = match missing {
-                Some(events) => body.word("events", events).word("count", "at-most"),
-                None => body.word("count", "unknown"),
-            };
-            let body = body
-                .word("from", record::Stamp { millis: note.millis })
-                .word("to", record::Stamp { millis });
-            self.journal.own(&[OwnRecord("VT_GAP", body)], OURS);
-        }
-        // The old note holds until that is on record.
-        self.watermark.pass(mark, self.journal.last());
-    }
-
     fn handle_auditing(&mut self, status: &host::audit::Status) {
         let (on, lost) = (status.is_on(), u64::from(status.lost));
         self.audit.see(status);
@@ -489,6 +475,9 @@ impl Agent {
         self.auditing = Some((on, lost));
         self.devices.handle_auditing(now(), on);
         self.timekeeping.handle_auditing(on);
+        if self.rules.as_ref().is_some_and(|rules| rules.depends_on_auditing(on)) {
+            self.load_rules();
+        }
         for (_, source) in self.sources.iter_mut().filter(|(name, _)| *name == Name::Audit) {
             source.consequence = match self.unheard {
                 _ if !on => Some("auditing is off: nothing is heard".to_owned()),
@@ -527,6 +516,13 @@ impl Agent {
             source.state = SourceState::Ended;
             source.detail.clone_from(&why);
         }
+        if ended == Name::Bpf {
+            self.timekeeping.handle_door(false);
+        }
+        if matches!(ended, Name::Audit | Name::Bpf) {
+            // What saw the clock's calls may be gone, or be needed now.
+            self.load_rules();
+        }
     }
 
     fn act(&mut self) {
@@ -564,6 +560,7 @@ impl Agent {
         if let Some(rules) = &mut self.rules {
             rules.tick();
         }
+        self.look_at_clock_door();
         for record in self.forwarding.look(clock::now().realtime_ns / 1_000_000_000) {
             self.journal.own(&[record], OURS);
         }
@@ -584,22 +581,6 @@ impl Agent {
         }
     }
 
-    fn note(&self, reached: Option<Mark>, stopped: bool) -> Note {
-        Note {
-            boot: self.boot.clone(),
-            stopped,
-            millis: reached.map_or_else(millis, |mark| mark.millis),
-            trail: self.journal.trail().to_owned(),
-            leaves: reached.map_or(0, |mark| mark.leaves),
-            serial: reached.map(|mark| mark.serial),
-        }
-    }
-
-    fn leave(&self, note: &Note) {
-        // Where it cannot be written, the next agent counts from an older one: wider and not wrong.
-        let _ = note.write(self.home.path());
-    }
-
     fn tell_gaps(&mut self, closing: bool) {
         let lost = self.context.inbox.take_lost();
         for (sum, more) in self.lost.iter_mut().zip(lost.0) {
@@ -615,62 +596,6 @@ impl Agent {
         for body in self.gaps.due(self.began.elapsed(), closing) {
             self.journal.own(&[OwnRecord("VT_GAP", body)], OURS);
         }
-    }
-
-    /// Brings the board up to date.
-    fn refresh(&mut self) {
-        for (name, source) in &mut self.sources {
-            let counts = self.context.counts.iter().find(|(of, _)| of == name);
-            if let Some((_, counts)) = counts {
-                [source.messages, source.events, source.lost] = counts.read();
-            }
-        }
-        let (entries, lost_entries) = self.journal.counts();
-        let (peak, capacity) = self.context.inbox.high_water();
-        let mut status = self.board.lock();
-        status.trail_works = !self.journal.has_failed();
-        (status.entries, status.lost_entries) = (entries, lost_entries);
-        status.sources = self.sources.iter().map(|(_, source)| source.clone()).collect();
-        status.own_events = self.own_events;
-        status.rules = self.rules.as_ref().map(Rules::status);
-        status.programs = self.processes.programs().to_vec();
-        status.tasks = self.processes.shown();
-        if let Some(containers) = self.containers.take_shown(true) {
-            status.containers = containers;
-        }
-        status.audit = self.audit.clone();
-        status.passed_over = self.devices.passed_over();
-        status.over_quota = self.over_quota;
-        status.events = self.readers.as_ref().map(Meter::read);
-        status.violations = self.devices.violations();
-        status.forward = self.forwarding.shown();
-        status.devices = self.devices.devices();
-        status.devices.extend(self.served.iter().map(Served::device));
-        status.inbox = status::Inbox {
-            high_water: peak as u64,
-            capacity: capacity as u64,
-            lost_integrity: self.lost[0],
-            lost_keyed: self.lost[1],
-            lost_rest: self.lost[2],
-        };
-    }
-
-    fn body(&self, state: &str) -> Body {
-        let with = |wanted: SourceState| {
-            let names: Vec<&str> = self
-                .sources
-                .iter()
-                .filter(|(_, source)| source.state == wanted)
-                .map(|(name, _)| name.word())
-                .collect();
-            if names.is_empty() { "-".to_owned() } else { names.join(",") }
-        };
-        let body = Body::new()
-            .word("state", state)
-            .word("pid", self.pid)
-            .word("sources", with(SourceState::Listening));
-        let missing = with(SourceState::Missing);
-        if missing == "-" { body } else { body.word("missing", missing) }
     }
 }
 

@@ -30,6 +30,21 @@ pub(super) struct Rules {
     stale: bool,
     key: Key,
     status: Status,
+    clock: Clock,
+}
+
+/// Rules of our own for the calls that change the clock.
+#[derive(Debug, Default)]
+struct Clock {
+    /// By the configuration.
+    allowed: bool,
+    /// Nothing else shows the calls.
+    wanted: bool,
+    /// Whether auditing was on when they were loaded or not: where it is off they would be good for nothing,
+    /// and it is not for us to switch it on beside somebody else.
+    auditing: bool,
+    /// Why there are none, or the kernel has not all of them.
+    lacking: Option<String>,
 }
 
 /// How the rules are.
@@ -85,13 +100,30 @@ impl Rules {
             stale: false,
             key: Key::new(key),
             status: Status { key: key.to_owned(), ..Status::default() },
+            clock: Clock { allowed: config.has_clock_rules(), ..Clock::default() },
         }
+    }
+
+    /// Whether calls that change the clock are to be seen by rules from the next load on.
+    pub(super) fn want_clock(&mut self, wanted: bool) {
+        self.clock.wanted = wanted;
+    }
+
+    /// Whether that auditing is on now, or off, asks for another load.
+    pub(super) fn depends_on_auditing(&self, on: bool) -> bool {
+        self.clock.wanted && self.clock.allowed && self.clock.auditing != on
+    }
+
+    /// Why the calls that change the clock are not seen by rules, where they are to be.
+    pub(super) fn clock_is_unseen(&self) -> Option<&str> {
+        self.clock.lacking.as_deref().filter(|_| self.clock.wanted)
     }
 
     /// Has the kernel follow what the files say now. `own` are this agent's processes, as audit numbers
     /// them.
     pub(super) fn load(&mut self, own: &[u32], journal: &mut Journal) {
-        let changes = self.installed.load(own);
+        let why_no_clock = self.why_no_clock();
+        let changes = self.installed.load(own, self.clock.wanted && why_no_clock.is_none());
         tell(&changes, journal);
         let refused: Vec<&Change> =
             changes.iter().filter(|change| change.state == State::Refused).collect();
@@ -103,10 +135,26 @@ impl Rules {
         let evaluated = self.installed.planned().iter().filter(|planned| match &planned.way {
             Way::Kernel { whole, .. } => whole.is_some(),
             Way::Engine(_) => true,
-            Way::Refused(_) => false,
+            Way::Sight(_) | Way::Refused(_) => false,
         });
         self.status.in_engine = evaluated.count() as u64;
+        self.clock.lacking = why_no_clock.or_else(|| {
+            let refused = refused.iter().find(|change| self.installed.is_for_clock(&change.rule));
+            refused.map(|change| change.reason.clone().unwrap_or_default())
+        });
         self.refresh();
+    }
+
+    /// Why the clock's calls are not to be seen by rules.
+    fn why_no_clock(&mut self) -> Option<String> {
+        let auditing = self.installed.is_auditing();
+        self.clock.auditing = auditing == Ok(true);
+        match auditing {
+            _ if !self.clock.allowed => Some("rules.clock is off".into()),
+            Ok(true) => None,
+            Ok(false) => Some("auditing is off".into()),
+            Err(why) => Some(why),
+        }
     }
 
     /// Takes our rules out of the kernel.
@@ -119,6 +167,7 @@ impl Rules {
     /// Follows what others have changed meanwhile.
     pub(super) fn tick(&mut self) {
         if std::mem::take(&mut self.stale) {
+            self.installed.count();
             self.refresh();
         }
     }
@@ -172,6 +221,9 @@ impl Rules {
     fn refresh(&mut self) {
         self.engine = self.installed.for_engine();
         self.status.in_kernel = self.installed.in_kernel() as u64;
+        if self.clock.wanted && self.clock.lacking.is_none() && !self.installed.sees_clock() {
+            self.clock.lacking = Some("somebody has removed our rules".into());
+        }
     }
 }
 
@@ -257,6 +309,7 @@ mod tests {
             stale: false,
             key: Key::new("ours"),
             status: Status::default(),
+            clock: Clock::default(),
         }
     }
 
@@ -320,6 +373,19 @@ mod tests {
         }
         assert_eq!(engine.judge(&heard, Whose::Unknown), Verdict::Keep);
         assert_eq!((engine.status.dropped, engine.status.undecided), (2, 1));
+    }
+
+    #[test]
+    fn of_the_clocks_calls_those_are_kept_that_changed_it_or_somebody_asked_for() {
+        // Ours for these calls asks for nothing of itself.
+        let ours = "6F75727301636C6F636B";
+        let mut engine = rules(Some(&[]));
+        assert!(!engine.keep(&call(ours, None)));
+        let mut changed = call(ours, None);
+        changed.class = Class::Integrity;
+        assert!(engine.keep(&changed));
+        let mut asked = rules(Some(&["-a always,exit -F arch=b64 -S open -F uid=0 -k theirs"]));
+        assert!(asked.keep(&call(ours, None)));
     }
 
     #[test]

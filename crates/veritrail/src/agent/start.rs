@@ -137,6 +137,7 @@ fn listen_until_told(
     let context_inbox = Arc::clone(&inbox);
     let journal = Journal::open(trail, config)?;
     let report = sources.report();
+    let sees_clock_calls = sources.see_clock_calls();
     let running = sources.start(&context).map_err(|e| failed("start a thread", e))?;
     let explainers = Explainers::start(&inbox).map_err(|e| failed("start a thread", e))?;
     let opened = Opened { report, labels };
@@ -144,6 +145,7 @@ fn listen_until_told(
         Agent::new(home.clone(), journal, running, context, opened, board.clone(), explainers);
     agent.meet(link, &begin, configured);
     agent.govern(rules);
+    agent.sees_clock_calls(sees_clock_calls);
     let listener = home.listen()?;
     let (answering, asked) = (board.clone(), Arc::clone(&inbox));
     std::thread::Builder::new()

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use engine::clock::{Call, Clock, Exact, Moment, Output, Reading, Timex, What};
-use host::bpf::{Asked, ClockCall, Program};
+use host::bpf::{Asked, ClockCall};
 use record::Line;
 use record::tables::syscall::Machine;
 use record::task::Task;
@@ -12,13 +12,13 @@ use trail::Field;
 use super::heard::Heard;
 use super::journal::{Journal, OwnRecord};
 use super::sources;
-use super::status::ProgramState;
 use super::tasks::Processes;
 
 /// What is known of the clock.
 #[derive(Debug)]
 pub(super) struct Timekeeping {
     engine: Clock,
+    sees_calls: bool,
 }
 
 impl Timekeeping {
@@ -26,7 +26,17 @@ impl Timekeeping {
     pub(super) fn new(now: Duration) -> Timekeeping {
         let mut engine = Clock::new(host::clock::ticks_per_second());
         engine.handle_reading(now, sources::read_clock());
-        Timekeeping { engine }
+        Timekeeping { engine, sees_calls: false }
+    }
+
+    /// Whether programs in the kernel see the calls.
+    pub(super) fn handle_door(&mut self, sees_calls: bool) {
+        self.sees_calls = sees_calls;
+        self.engine.handle_door(sees_calls);
+    }
+
+    pub(super) fn sees_calls(&self) -> bool {
+        self.sees_calls
     }
 
     pub(super) fn handle_auditing(&mut self, on: bool) {
@@ -53,11 +63,6 @@ impl Timekeeping {
         calls: Vec<ClockCall>,
         processes: &Processes,
     ) {
-        let seen = processes.programs().iter().any(|program| {
-            let is_door = [Program::Clock, Program::ClockCalls].map(Program::word);
-            program.state == ProgramState::Attached && is_door.contains(&program.name.as_str())
-        });
-        self.engine.handle_door(seen);
         for call in calls {
             let exe = processes.program(call.task.tgid, call.task.start_boottime);
             self.engine.handle_call(now, read_call(&call, exe));

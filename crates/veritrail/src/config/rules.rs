@@ -4,6 +4,7 @@
 //! [rules]
 //! dir = "/etc/veritrail/rules.d"    # *.rules, in auditctl's words
 //! key = "veritrail"                 # the first key of what the agent installs
+//! clock = true                      # rules for the clock's calls too, where BPF cannot see them
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -18,11 +19,12 @@ use super::written::{Section, Wrong};
 pub(super) struct Rules {
     dir: PathBuf,
     key: String,
+    clock: bool,
 }
 
 impl Default for Rules {
     fn default() -> Rules {
-        Rules { dir: crate::rules::DIRECTORY.into(), key: "veritrail".into() }
+        Rules { dir: crate::rules::DIRECTORY.into(), key: "veritrail".into(), clock: true }
     }
 }
 
@@ -56,6 +58,11 @@ impl Config {
     pub(crate) fn rules_key(&self) -> &str {
         &self.rules.key
     }
+
+    /// Whether the agent may install rules for the calls that change the clock.
+    pub(crate) fn has_clock_rules(&self) -> bool {
+        self.rules.clock
+    }
 }
 
 #[cfg(test)]
@@ -68,6 +75,7 @@ mod tests {
         let config = read("[rules]\ndir = \"/x\"\nkey = \"ours\"");
         assert_eq!((config.rules_dir(), config.rules_key()), (Path::new("/x"), "ours"));
         assert_eq!(Config::default().rules_key(), "veritrail");
+        assert!(config.has_clock_rules() && !read("[rules]\nclock = false").has_clock_rules());
         for wrong in ["dir = \"x\"", "key = \"\"", "key = \"a b\"", "key = \"\\u0001\""] {
             let said = mistakes(&format!("[rules]\n{wrong}"));
             assert!(said.len() == 1 && said[0].starts_with("2: rules."), "{said:?}");

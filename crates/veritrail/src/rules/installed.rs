@@ -6,7 +6,7 @@ use host::audit::{Control, Error};
 use policy::audit::{Context as _, List, Rule};
 
 use super::plan::{self, Planned, Way, is_ours};
-use super::{Here, RulesFile, Trust, in_directory};
+use super::{Here, RulesFile, Trust, clock, in_directory};
 
 /// What was done to a rule, or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +66,8 @@ pub(crate) struct Installed {
     exe: Option<Vec<u8>>,
     /// Rules of ours in the kernel.
     in_kernel: usize,
+    /// With all that are for the clock's calls.
+    sees_clock: bool,
     /// They were loaded by this process, and not by one before it.
     loaded: bool,
 }
@@ -90,6 +92,7 @@ impl Installed {
             planned: Vec::new(),
             exe,
             in_kernel: 0,
+            sees_clock: false,
             loaded: false,
         }
     }
@@ -99,29 +102,50 @@ impl Installed {
         self.in_kernel
     }
 
+    /// Whether auditing is on; and why that is not known.
+    pub(crate) fn is_auditing(&mut self) -> Result<bool, String> {
+        let status = self.with(Control::status).map_err(|refusal| refusal.to_string())?;
+        Ok(status.is_on())
+    }
+
+    /// Whether all rules for the clock's calls are in the kernel that are meant to be, when this was last
+    /// looked at.
+    pub(crate) fn sees_clock(&self) -> bool {
+        self.sees_clock
+    }
+
+    /// Whether a rule, as a change has it, is one for the clock's calls.
+    pub(crate) fn is_for_clock(&self, text: &str) -> bool {
+        let is_it = |one: &Planned| matches!(one.way, Way::Sight(_)) && one.text == text;
+        self.planned.iter().any(is_it)
+    }
+
     /// What is planned for every line of the files.
     pub(crate) fn planned(&self) -> &[Planned] {
         &self.planned
     }
 
     /// Reads the files, and has the kernel follow them from now on and nothing that an agent with
-    /// this key left there. No rule is to be about the processes `own`.
-    pub(crate) fn load(&mut self, own: &[u32]) -> Vec<Change> {
+    /// this key left there. No rule is to be about the processes `own`. With `clock` the kernel is also
+    /// to tell of every change of the clock.
+    pub(crate) fn load(&mut self, own: &[u32], clock: bool) -> Vec<Change> {
         let mut changes = Vec::new();
         self.planned = self.read(&mut changes);
+        if let Some(here) = self.here.filter(|_| clock) {
+            self.planned.extend(clock::planned(&here, &self.key));
+        }
         for planned in &self.planned {
             if let Way::Refused(reason) = &planned.way {
                 changes.push(planned.change(State::Refused, Some(reason.clone())));
             }
         }
-        let wanted = self.planned.iter().any(|planned| matches!(planned.way, Way::Kernel { .. }));
+        let wanted = self.planned.iter().any(|planned| planned.way.in_kernel().is_some());
         let Listed { ours, others } = match self.listed() {
             Ok(listed) => listed,
             Err(why) => {
-                let kernel = |planned: &&Planned| matches!(planned.way, Way::Kernel { .. });
-                let lacking = self.planned.iter().filter(kernel);
+                let lacking = self.planned.iter().filter(|one| one.way.in_kernel().is_some());
                 changes.extend(lacking.map(|one| one.change(State::Refused, Some(why.clone()))));
-                self.in_kernel = 0;
+                (self.in_kernel, self.sees_clock) = (0, false);
                 return changes;
             }
         };
@@ -130,11 +154,7 @@ impl Installed {
         let exe = self.exe.as_ref().filter(|_| any);
         let never = |pid: &u32| Rule::never_of(*pid, exe?).with_key(key).ok();
         let own: Vec<Rule> = own.iter().filter(|pid| **pid > 0).filter_map(never).collect();
-        let desired = self.planned.iter().filter_map(|planned| match &planned.way {
-            Way::Kernel { marked, front, .. } => Some((&**marked, *front)),
-            _ => None,
-        });
-        let desired = plan::listed(desired);
+        let desired = plan::listed(self.planned.iter().filter_map(|one| one.way.in_kernel()));
         // The rule about our own processes is another one for each agent.
         let (about_us, left): (Vec<&Rule>, Vec<&Rule>) =
             ours.iter().map(|(rule, _)| rule).partition(|rule| is_about_a_process(rule));
@@ -152,12 +172,12 @@ impl Installed {
         }
         let planned = std::mem::take(&mut self.planned);
         for planned in &planned {
-            let state = match &planned.way {
-                Way::Kernel { .. } if keep && self.loaded => continue,
-                Way::Kernel { .. } if keep => Ok(State::TakenOver),
-                Way::Kernel { marked, front, .. } => self.add(marked, *front),
-                Way::Engine(_) => Ok(State::Engine),
-                Way::Refused(_) => continue,
+            let state = match (&planned.way, planned.way.in_kernel()) {
+                (_, Some(_)) if keep && self.loaded => continue,
+                (_, Some(_)) if keep => Ok(State::TakenOver),
+                (_, Some((marked, front))) => self.add(marked, front),
+                (Way::Engine(_), None) => Ok(State::Engine),
+                (_, None) => continue,
             };
             changes.push(match state {
                 Ok(state) => planned.change(state, None),
@@ -198,12 +218,7 @@ impl Installed {
     /// order, with ours as they are written; and those of the lists for messages that the engine
     /// evaluates alone. None where the kernel evaluates everything, or cannot be asked.
     pub(crate) fn for_engine(&mut self) -> Option<Vec<Rule>> {
-        let engine = |planned: &Planned| match &planned.way {
-            Way::Kernel { whole, .. } => whole.is_some(),
-            Way::Engine(_) => true,
-            Way::Refused(_) => false,
-        };
-        if !self.planned.iter().any(engine) {
+        if !self.planned.iter().any(|planned| planned.way.is_for_engine()) {
             return None;
         }
         let wires = self.with(Control::rules).ok()?;
@@ -214,9 +229,8 @@ impl Installed {
                 continue;
             }
             // What the kernel did not get stands before the rule of ours behind it.
-            let position = ours.clone().position(
-                |planned| matches!(&planned.way, Way::Kernel { marked, .. } if **marked == rule),
-            );
+            let is_it = |one: &Planned| one.way.in_kernel().is_some_and(|(own, _)| *own == rule);
+            let position = ours.clone().position(is_it);
             let Some(position) = position else {
                 rules.push(rule);
                 continue;
@@ -297,8 +311,16 @@ impl Installed {
         Ok(Listed { ours, others })
     }
 
-    fn count(&mut self) {
-        self.in_kernel = self.listed().map_or(0, |listed| listed.ours.len());
+    /// Looks at what the kernel has of ours.
+    pub(crate) fn count(&mut self) {
+        let ours = self.listed().map(|listed| listed.ours).unwrap_or_default();
+        let is_there = |rule: &Rule| ours.iter().any(|(own, _)| own == rule);
+        let mut sights = self.planned.iter().filter_map(|planned| match &planned.way {
+            Way::Sight(rule) => Some(is_there(rule)),
+            _ => None,
+        });
+        self.sees_clock = sights.next().is_some_and(|first| first && sights.all(|other| other));
+        self.in_kernel = ours.len();
     }
 
     fn add(&mut self, rule: &Rule, front: bool) -> Result<State, String> {

@@ -1,5 +1,6 @@
 //! Audit rules on this machine: what their words mean here, and the files that they stand in.
 
+mod clock;
 mod file;
 mod here;
 mod installed;

@@ -30,10 +30,33 @@ pub(crate) enum Way {
         /// In front of the others.
         front: bool,
     },
+    /// The kernel gets it, with our mark, for records of a kind that is always kept; beside these it
+    /// asks for nothing (clock.rs).
+    Sight(Box<Rule>),
     /// The engine evaluates it alone.
     Engine(Box<Rule>),
     /// Nothing, for this reason.
     Refused(String),
+}
+
+impl Way {
+    /// The rule that the kernel gets, and whether in front of the others.
+    pub(super) fn in_kernel(&self) -> Option<(&Rule, bool)> {
+        match self {
+            Way::Kernel { marked, front, .. } => Some((&**marked, *front)),
+            Way::Sight(marked) => Some((&**marked, false)),
+            Way::Engine(_) | Way::Refused(_) => None,
+        }
+    }
+
+    /// Whether the engine has to look at what comes of it.
+    pub(super) fn is_for_engine(&self) -> bool {
+        match self {
+            Way::Kernel { whole, .. } => whole.is_some(),
+            Way::Engine(_) | Way::Sight(_) => true,
+            Way::Refused(_) => false,
+        }
+    }
 }
 
 impl Planned {

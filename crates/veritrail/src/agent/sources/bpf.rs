@@ -111,6 +111,12 @@ impl Listener {
     pub(in crate::agent) fn labels(&self) -> Option<Labels> {
         self.opened.labels.as_ref().and_then(|labels| labels.try_clone().ok())
     }
+
+    /// Whether it hears of the calls that change the clock.
+    pub(super) fn hears_clock_calls(&self) -> bool {
+        let programs = self.opened.programs();
+        [Program::Clock, Program::ClockCalls].iter().any(|door| programs.contains(door))
+    }
 }
 
 /// What came at once.

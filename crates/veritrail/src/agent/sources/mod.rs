@@ -275,6 +275,11 @@ impl Sources {
             .hint("run as root, or switch a source on (veritrail.toml, agent.sources)"))
     }
 
+    /// Whether programs in the kernel see the calls that change the clock.
+    pub(super) fn see_clock_calls(&self) -> bool {
+        self.bpf.as_ref().is_some_and(bpf::Listener::hears_clock_calls)
+    }
+
     /// What there is to say of each, and where it is counted.
     pub(super) fn report(&self) -> Vec<(Name, Source)> {
         let source = |(name, state, detail): &(Name, SourceState, String)| {
