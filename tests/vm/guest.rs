@@ -113,7 +113,7 @@ impl Boot<'_> {
                 &tests.join(format!("vm/scenarios/{}.sh", scenario.name)),
             );
             for tool in &scenario.tools {
-                image.program(tool)?;
+                image.tool(tool, &unpacked())?;
             }
             let modules = scenario.modules.join(",");
             plan.push_str(&format!(
@@ -212,6 +212,11 @@ impl Boot<'_> {
             read("qemu").unwrap_or_default()
         )
     }
+}
+
+/// Where scripts/vm-tools puts what it unpacks.
+pub(crate) fn unpacked() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/vm/tools")
 }
 
 /// Why it had to be killed, if so.

@@ -153,9 +153,21 @@ impl Image {
         self.executable(from.to_str().unwrap_or_default().trim_start_matches('/'), &from)
     }
 
+    /// The same of a tool that one scenario wants: of this machine, or unpacked by scripts/vm-tools.
+    pub(crate) fn tool(&mut self, name: &str, unpacked: &Path) -> Result<(), String> {
+        let from = ["usr/sbin", "usr/bin"].map(|directory| unpacked.join(directory).join(name));
+        match from.iter().find(|path| path.exists()) {
+            Some(from) => self.executable(&format!("usr/bin/{name}"), from),
+            None => self.program(name),
+        }
+    }
+
     pub(crate) fn executable(&mut self, at: &str, from: &Path) -> Result<(), String> {
         self.copy(at, from);
         let listed = output(Command::new("ldd").arg(from))?;
+        if let Some(line) = listed.lines().find(|line| line.ends_with("not found")) {
+            return Err(format!("{}: {}", from.display(), line.trim()));
+        }
         for word in listed.split_whitespace().filter(|word| word.starts_with('/')) {
             let library = Path::new(word);
             if library.exists() {

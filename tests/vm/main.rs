@@ -78,6 +78,13 @@ fn run(series: &str) {
     let mut scenarios = Scenario::all(&root().join("tests/vm/scenarios")).unwrap();
     scenarios.retain(|one| one.kernels.iter().any(|kernel| kernel == series));
     scenarios.retain(|one| selected("VERITRAIL_VM_SCENARIOS", &one.name));
+    scenarios.retain(|one| match lacking(one) {
+        None => true,
+        Some(reason) => {
+            eprintln!("SKIPPED: vm {} on Linux {series}: {reason}", one.name);
+            false
+        }
+    });
 
     let results = root().join(format!("target/vm/artefacts/{series}"));
     let _ = fs::remove_dir_all(&results);
@@ -171,6 +178,19 @@ fn report(series: &str, outcome: &Outcome, last: bool) -> bool {
     };
     eprintln!("FAILED  {series} {name}: {problem}\n{}", outcome.log);
     false
+}
+
+/// Which of its tools this machine has not, after they were looked for.
+fn lacking(scenario: &Scenario) -> Option<String> {
+    let look = || {
+        let mut image = Image::default();
+        let mut tools = scenario.tools.iter();
+        tools.find_map(|tool| image.tool(tool, &guest::unpacked()).err())
+    };
+    look()?;
+    // Offline, or where there is no apt, it brings nothing.
+    let _ = Command::new(root().join("scripts/vm-tools")).output();
+    look()
 }
 
 fn root() -> PathBuf {
