@@ -49,15 +49,15 @@ fn main() -> io::Result<()> {
     }
     let mut first = None;
     for ((name, _), costs) in contestants.iter().zip(&mut costs) {
-        costs.sort_by(|one, other| one.cpu_percent().total_cmp(&other.cpu_percent()));
+        costs.sort_by(|one, other| one.each_us().total_cmp(&other.each_us()));
         let median = &costs[costs.len() / 2];
-        let ratio = median.cpu_percent() / *first.get_or_insert(median.cpu_percent());
+        let ratio = median.each_us() / *first.get_or_insert(median.each_us());
         let records = costs.iter().map(|cost| cost.stored).min().unwrap_or_default();
         if options.json {
             let line = serde_json::json!({
                 "bench": "agent", "group": "1,000 exec/s", "contestant": name,
                 "runs": costs.len(), "seconds": options.seconds,
-                "cpu_percent": median.cpu_percent(), "ratio": ratio,
+                "cpu_percent": median.cpu_percent(), "cpu_us_each": median.each_us(), "ratio": ratio,
                 "rss_kib": median.rss, "stored": records, "started": median.started,
             });
             println!("{line}");
@@ -193,13 +193,19 @@ impl Cost {
     fn cpu_percent(&self) -> f64 {
         100.0 * self.cpu / self.wall
     }
+
+    /// Microseconds of CPU for each program started: a busy machine does not start as many in each turn.
+    fn each_us(&self) -> f64 {
+        1e6 * self.cpu / self.started as f64
+    }
 }
 
 impl std::fmt::Display for Cost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Cost { rss, started, stored, wall, .. } = self;
         let rate = *started as f64 / wall;
-        write!(f, "{:6.2} % of a CPU at {rate:.0} exec/s", self.cpu_percent())?;
+        write!(f, "{:6.1} us each", self.each_us())?;
+        write!(f, "   {:6.2} % of a CPU at {rate:.0} exec/s", self.cpu_percent())?;
         write!(f, "   {rss} KiB   {stored} of {started} on record")
     }
 }
