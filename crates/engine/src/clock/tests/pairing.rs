@@ -46,7 +46,7 @@ fn a_step_that_was_measured_badly_is_still_the_one_of_the_kernels_record() {
         call.entry.tai_offset_ns = call.entry.tai_offset_ns.map(|offset| offset - 28_000_000);
         machine.call(call);
         machine.event(9, &[&syscall(227, 77), "TIME_INJOFFSET sec=5 nsec=20"]);
-        machine.pass(1000);
+        machine.pass(nanos(LAG) / MS + 500);
         assert_eq!(machine.said().len(), told, "within {apart} ns");
     }
 }
