@@ -89,7 +89,7 @@ agent
 rule
 chrony 2 -50 8
 auditctl -D >/dev/null
-sleep 3.5
+sleep 6
 in_trail '^type=VT_CLOCK ' >clock
 expect "the kernel tells, and we say by whom" "" "$(grep -v VT_SRC=engine clock || true)"
 expect "one for each call" "$(in_trail '^type=TIME_' | sed 's/): .*//; s/.*(//' | sort -u | wc -l)" "$(wc -l <clock)"
@@ -100,7 +100,7 @@ chrony 1.5 60 20 &
 sleep 10
 date -s "@$(($(date +%s) + 30))" >/dev/null
 wait $!
-sleep 3.5
+sleep 6
 agent_stops
 in_trail '^type=VT_CLOCK ' | tail -n +$((with_rule + 1)) >clock
 expect "we tell all of it" "" "$(grep -v VT_SRC=bpf clock || true)"

@@ -45,7 +45,7 @@ flow 1501 3000 &
 steps
 wait $!
 auditctl -D >/dev/null
-sleep 3.5
+sleep 6
 agent_stops
 
 expect "every message, once and in its place" "$(seq 3000)" "$(in_trail 'flow n=[0-9]+' | sed 's/.*=//')"

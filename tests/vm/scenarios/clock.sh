@@ -64,7 +64,7 @@ check "who changes the clock is seen" grep -q '^bpf: listening: .*clock' agent.s
 auditctl -D >/dev/null
 auditctl -a always,exit -F arch=b64 -S adjtimex,clock_adjtime,settimeofday,clock_settime -k tk
 changes
-sleep 3.5
+sleep 6
 auditctl -D >/dev/null
 told_by kernel >kernels
 told_by bpf >both
@@ -73,7 +73,7 @@ expect "where the kernel told, we did not" "" "$(cat both)"
 
 # Without, we do, and so does the same.
 changes
-sleep 3.5
+sleep 6
 told_by bpf >ours
 cp kernels ours "$ARTEFACTS"
 cat ours
@@ -103,7 +103,7 @@ perl -e 'for (1 .. 40) { syscall(227, 0, pack("qq", time() + 60, 0)) }' &
 one=$!
 perl -e 'for (1 .. 40) { syscall(227, 0, pack("qq", time() - 60, 0)) }' &
 wait "$one" $!
-sleep 3.5
+sleep 6
 expect "steps of two processes" 80 "$(($(steps) - before))"
 agent_stops
 expect "no step that nobody was seen to make" "" "$(recorded type=VT_CLOCK by=unknown || true)"
