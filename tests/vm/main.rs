@@ -78,6 +78,12 @@ fn run(series: &str) {
     let mut scenarios = Scenario::all(&root().join("tests/vm/scenarios")).unwrap();
     scenarios.retain(|one| one.kernels.iter().any(|kernel| kernel == series));
     scenarios.retain(|one| selected("VERITRAIL_VM_SCENARIOS", &one.name));
+    let all = ["VERITRAIL_LONG", "VERITRAIL_VM_SCENARIOS"];
+    if all.iter().all(|variable| std::env::var_os(variable).is_none()) {
+        for one in scenarios.extract_if(.., |one| one.long) {
+            skipped(&format!("{}: in make test-long only", one.name));
+        }
+    }
     scenarios.retain(|one| match lacking(one) {
         None => true,
         Some(reason) => {

@@ -18,6 +18,8 @@ pub(crate) struct Scenario {
     /// Sizes of the blank disks, as truncate(1) reads them.
     pub(crate) disks: Vec<String>,
     pub(crate) tools: Vec<String>,
+    /// It is about time, or takes much of it: not beside other guests, but in `make test-long` and by name.
+    pub(crate) long: bool,
     /// Phases; between two of them the guest goes down.
     pub(crate) boots: u32,
 }
@@ -51,6 +53,7 @@ impl Scenario {
             modules: Vec::new(),
             disks: Vec::new(),
             tools: Vec::new(),
+            long: false,
             boots: 1,
         };
         for line in text.lines().filter_map(|line| line.strip_prefix("#@")) {
@@ -66,6 +69,7 @@ impl Scenario {
                 "modules" => scenario.modules = words,
                 "disks" => scenario.disks = words,
                 "tools" => scenario.tools = words,
+                "long" => scenario.long = value.trim() == "yes",
                 "boots" => scenario.boots = number()?,
                 other => return Err(format!("unknown key `{other}`")),
             }

@@ -69,7 +69,14 @@ fn what_is_not_sure_says_so() {
             "CONTAINER_ID contid=5 VT_REF=subject VT_CONF=late"
         ]
     );
-    assert_eq!(Labelled::of_tasks(&both, |_| Attribution::UNKNOWN), None);
+    // A blank would say that nobody had labelled them.
+    assert_eq!(
+        said(Labelled::of_tasks(&both, |_| Attribution::UNKNOWN)),
+        [
+            "CONTAINER_ID contid=18446744073709551615 VT_REF=opid:1234 VT_CONF=unknown",
+            "CONTAINER_ID contid=18446744073709551615 VT_REF=subject VT_CONF=unknown"
+        ]
+    );
 }
 
 #[test]
@@ -95,10 +102,10 @@ fn packets_and_devices_name_all_that_may_be() {
     let ids = [123_452, 123_451].map(ContId);
     let packet = Labelled::of_network(&ids, Confidence::Certain);
     assert_eq!(packet.as_ref().unwrap().via, Some("netns"));
-    assert_eq!(said(packet), ["CONTAINER_ID contid=123452,123451"]);
+    assert_eq!(said(packet), ["CONTAINER_ID contid=123452,123451 VT_VIA=netns"]);
     let device = Labelled::of_device(&ids[..1], Confidence::Inferred);
     assert_eq!(device.as_ref().unwrap().via, Some("device"));
-    assert_eq!(said(device), ["CONTAINER_ID contid=123452 VT_CONF=inferred"]);
+    assert_eq!(said(device), ["CONTAINER_ID contid=123452 VT_CONF=inferred VT_VIA=device"]);
     assert_eq!(Labelled::of_network(&[], Confidence::Certain), None);
     let many: Vec<ContId> = (0..5000).map(|n| ContId(u64::MAX - 1 - n)).collect();
     let records = Labelled::of_network(&many, Confidence::Certain).unwrap().records;
