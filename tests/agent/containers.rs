@@ -416,3 +416,33 @@ fn a_thousand_ends_are_one_drop() {
     assert_eq!(bench.bodies("VT_GAP"), [""; 0]);
     bench.trail_is_good();
 }
+
+/// A user message, and a signal from one container to another: each record names whose it is.
+#[test]
+fn senders_and_targets_are_told_apart() {
+    let test = "senders_and_targets_are_told_apart";
+    let Some(mut auditing) = Auditing::begin(test) else { return };
+    let bench = Bench::new();
+    let Some(agent) = start(test, &bench, &["--audit-mode", "coexist"]) else { return };
+    crate::rules::add(&mut auditing.control, "-a always,exit -F arch=b64 -S kill -k kill");
+    let target = Waiting::new("true");
+    let script = format!("auditctl -m 'from a container'; kill -TERM {}", target.pid());
+    let sender = Waiting::new(&script);
+    set(&bench, target.pid(), "22").unwrap();
+    set(&bench, sender.pid(), "11").unwrap();
+    let said = sender.output();
+    let told = |kind: &str, words: &str| {
+        let found = bench.bodies(kind);
+        found.iter().any(|body| body.starts_with(words))
+    };
+    soon("the subject", || told("CONTAINER_ID", "contid=11 VT_REF=subject"));
+    let opid = format!("contid=22 VT_REF=opid:{}", target.pid());
+    assert!(told("CONTAINER_ID", &opid), "{said} {:?}", bench.bodies("CONTAINER_ID"));
+    // Nobody else is concerned by a message.
+    let ran = bench.veritrail(&["search", "--trail", "trail", "--raw", "-m", "USER"]);
+    assert!(ran.out.contains("from a container"), "{said} {ran:?}");
+    let ran = bench.veritrail(&["search", "--trail", "trail", "--raw", "--contid", "11"]);
+    assert!(ran.out.contains("from a container"), "{said} {ran:?}");
+    assert_eq!(agent.stop(), Some(0));
+    bench.trail_is_good();
+}

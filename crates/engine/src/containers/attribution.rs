@@ -141,7 +141,7 @@ pub struct Labelled {
     /// How sure the least sure of them is.
     pub confidence: Confidence,
     /// By what it was found out, `VT_VIA`, where not by the process.
-    pub via: Option<&'static str>,
+    via: Option<&'static str>,
 }
 
 impl Labelled {

@@ -132,6 +132,8 @@ pub(super) struct Containers {
     saving: Option<(u64, Option<Handed>, Vec<u8>)>,
     boot: String,
     wants_list: bool,
+    /// The last record of containers that no hook could register, until it is durable.
+    telling: Option<Handed>,
 }
 
 /// The longest file of what an agent has left that is read, in bytes.
@@ -168,6 +170,7 @@ impl Containers {
             saving: None,
             boot: boot.to_owned(),
             wants_list: false,
+            telling: None,
         }
     }
 
@@ -444,11 +447,18 @@ impl Containers {
     }
 
     /// Tells of the containers that no hook could register.
-    pub(super) fn tell_unregistered(&self, journal: &mut Journal) {
-        if let Some(directory) = self.path.parent() {
-            for record in unregistered::take(directory) {
-                journal.own(&[record], &tail(Confidence::Certain));
+    pub(super) fn tell_unregistered(&mut self, journal: &mut Journal) {
+        let Some(directory) = self.path.parent() else { return };
+        if let Some(told) = self.telling {
+            if journal.is_settled(told) {
+                unregistered::forget(directory);
+                self.telling = None;
             }
+            return;
+        }
+        for record in unregistered::take(directory) {
+            journal.own(&[record], &tail(Confidence::Certain));
+            self.telling = journal.last();
         }
     }
 

@@ -49,22 +49,33 @@ pub(crate) fn leave(home: &Home, description: &Description, reason: &str) -> Res
     write().map_err(|error: io::Error| cannot("note the container in", &path, error))
 }
 
-/// A VT_GAP for each container that was noted since this was last asked.
+/// What is being told of, until it is durable.
+const TAKEN: &str = "unregistered.taken";
+
+/// A VT_GAP for each container that was noted. The notes stay until [`forget`]: what an agent that is killed
+/// meanwhile may not have told, the next one tells again.
 pub(super) fn take(directory: &Path) -> Vec<OwnRecord> {
-    let (path, taken) = (directory.join(NAME), directory.join("unregistered.taken"));
-    // One that an agent took and did not live to tell of comes first.
+    let taken = directory.join(TAKEN);
+    let Ok(file) = fs::File::open(&taken) else {
+        // Read the next time: a hook that has it open has written by then.
+        let _ = fs::rename(directory.join(NAME), &taken);
+        return Vec::new();
+    };
     let mut text = Vec::new();
-    for _ in 0..2 {
-        if let Ok(file) = fs::File::open(&taken) {
-            let _ = file.take(LONGEST).read_to_end(&mut text);
-            let _ = fs::remove_file(&taken);
-        }
-        if fs::rename(&path, &taken).is_err() {
-            break;
-        }
-    }
+    let _ = file.take(LONGEST).read_to_end(&mut text);
     let notes = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    notes.map(|line| OwnRecord("VT_GAP", body(serde_json::from_slice(line).ok()))).collect()
+    let record = |line| OwnRecord("VT_GAP", body(serde_json::from_slice(line).ok()));
+    let records: Vec<OwnRecord> = notes.map(record).collect();
+    if records.is_empty() {
+        forget(directory);
+    }
+    records
+}
+
+/// What was taken is durable.
+pub(super) fn forget(directory: &Path) {
+    // One that cannot be removed is told of again.
+    let _ = fs::remove_file(directory.join(TAKEN));
 }
 
 fn body(note: Option<Note>) -> Body {

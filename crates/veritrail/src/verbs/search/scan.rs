@@ -512,7 +512,9 @@ impl<'q> Events<'q> {
         }
         let mut records = self.spare.pop().unwrap_or_default();
         records.push(record);
-        let single = head.kind.is_single() || head.kind == RecordType::PROCTITLE;
+        // In a trail a record of ours may follow it: whose it is.
+        let single = head.kind.is_single() && !self.chunk_mut(record.chunk).stored
+            || head.kind == RecordType::PROCTITLE;
         self.open.insert(end, Event { id: head.id, single, hit: head.hit, records });
         self.chunk_mut(record.chunk).live += 1;
         Some(head.id)
