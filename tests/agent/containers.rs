@@ -51,7 +51,7 @@ fn get(bench: &Bench, pid: u32) -> String {
     fs::read_to_string(file(bench, pid)).unwrap()
 }
 
-fn set(bench: &Bench, pid: u32, text: &str) -> Result<(), Errno> {
+pub(crate) fn set(bench: &Bench, pid: u32, text: &str) -> Result<(), Errno> {
     let written = OpenOptions::new().write(true).truncate(true).open(file(bench, pid));
     written.and_then(|mut file| file.write_all(text.as_bytes())).map_err(errno)
 }
@@ -61,11 +61,11 @@ fn errno(error: std::io::Error) -> Errno {
 }
 
 /// A process that waits for a line, then does the rest of the script; killed when it is dropped.
-struct Waiting(Child);
+pub(crate) struct Waiting(pub(crate) Child);
 
 impl Waiting {
     /// `sh` itself, which has no child until it is let go.
-    fn new(then: &str) -> Waiting {
+    pub(crate) fn new(then: &str) -> Waiting {
         let script = format!("read line; {then}");
         let mut command = Command::new("/bin/sh");
         Waiting(
@@ -78,11 +78,11 @@ impl Waiting {
         )
     }
 
-    fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.0.id()
     }
 
-    fn go(&mut self) {
+    pub(crate) fn go(&mut self) {
         self.0.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
     }
 
@@ -269,6 +269,8 @@ fn every_event_of_a_short_lived_process_is_its_containers() {
     let script = format!("n=0; while [ $n -lt {processes} ]; do n=$((n+1)); /bin/true; done");
     let inside = Waiting::new(&script);
     let outside = Waiting::new(&script);
+    // Else its own execve is of the tick in which it is labelled, which is rightly ambiguous.
+    thread::sleep(Duration::from_millis(100));
     set(&bench, inside.pid(), "77").unwrap();
     let theirs = inside.pid().to_string();
     thread::scope(|scope| {

@@ -149,7 +149,8 @@ fn what_the_kernel_itself_drops_is_a_gap_of_that_many() {
     thread::sleep(Duration::from_secs(2));
     assert_eq!(agent.stop(), Some(0));
     let gaps = bench.gaps("kernel");
-    assert!(gaps.iter().all(|gap| gap.contains(" count=exact from=")), "{gaps:?}");
+    // Nobody is the audit daemon: the counter may have what is kept for none any more.
+    assert!(gaps.iter().all(|gap| gap.contains(" count=at-most from=")), "{gaps:?}");
     let missing = 2000 - stored(&bench, "limited").len() as u64;
     assert!(missing > 1000, "{missing}");
     // Its own record of the change may be among what it dropped.

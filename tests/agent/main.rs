@@ -20,6 +20,7 @@ mod life;
 mod losses;
 mod modes;
 mod processes;
+mod reuse;
 mod rules;
 mod runtimes;
 mod sinks;

@@ -80,7 +80,8 @@ fn run(series: &str) {
     scenarios.retain(|one| selected("VERITRAIL_VM_SCENARIOS", &one.name));
     let all = ["VERITRAIL_LONG", "VERITRAIL_VM_SCENARIOS"];
     if all.iter().all(|variable| std::env::var_os(variable).is_none()) {
-        for one in scenarios.extract_if(.., |one| one.long) {
+        let is_long = |one: &mut Scenario| one.long.iter().any(|kernel| kernel == series);
+        for one in scenarios.extract_if(.., is_long) {
             skipped(&format!("{}: in make test-long only", one.name));
         }
     }

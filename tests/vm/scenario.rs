@@ -18,8 +18,9 @@ pub(crate) struct Scenario {
     /// Sizes of the blank disks, as truncate(1) reads them.
     pub(crate) disks: Vec<String>,
     pub(crate) tools: Vec<String>,
-    /// It is about time, or takes much of it: not beside other guests, but in `make test-long` and by name.
-    pub(crate) long: bool,
+    /// Kernels on which it runs in `make test-long` and by name only: it is about time, or takes much of
+    /// it, or shows nothing there that the other kernel does not.
+    pub(crate) long: Vec<String>,
     /// Phases; between two of them the guest goes down.
     pub(crate) boots: u32,
 }
@@ -53,7 +54,7 @@ impl Scenario {
             modules: Vec::new(),
             disks: Vec::new(),
             tools: Vec::new(),
-            long: false,
+            long: Vec::new(),
             boots: 1,
         };
         for line in text.lines().filter_map(|line| line.strip_prefix("#@")) {
@@ -69,7 +70,7 @@ impl Scenario {
                 "modules" => scenario.modules = words,
                 "disks" => scenario.disks = words,
                 "tools" => scenario.tools = words,
-                "long" => scenario.long = value.trim() == "yes",
+                "long" => scenario.long = words,
                 "boots" => scenario.boots = number()?,
                 other => return Err(format!("unknown key `{other}`")),
             }

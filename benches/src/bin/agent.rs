@@ -1,9 +1,10 @@
 //! The agent beside auditd: what each costs while programs are started at a given rate under a rule
-//! that records every one, and how soon a message is durable. Needs root, auditd and a kernel whose
+//! that records every one, and how soon a message that is sent meanwhile is durable. Needs root, auditd and a kernel whose
 //! audit nobody uses; takes turns of a minute each, so `--runs` is 5 here unless it is given.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -36,7 +37,7 @@ fn main() -> io::Result<()> {
         }
     };
     let contestants: [(&str, Start); 3] =
-        [("auditd, RAW", auditd), ("agent, own", own), ("agent, coexist", coexist)];
+        [("auditd, RAW", auditd), ("agent, own", own), ("agent beside it", coexist)];
     let mut costs = [const { Vec::new() }; 3];
     for run in 0..options.runs {
         for ((name, start), costs) in contestants.iter().zip(&mut costs) {
@@ -59,6 +60,7 @@ fn main() -> io::Result<()> {
                 "runs": costs.len(), "seconds": options.seconds,
                 "cpu_percent": median.cpu_percent(), "cpu_us_each": median.each_us(), "ratio": ratio,
                 "rss_kib": median.rss, "stored": records, "started": median.started,
+                "durable_ms": median.durable.map(|[half, most]| [half, most]),
             });
             println!("{line}");
         } else {
@@ -123,9 +125,38 @@ fn auditctl(option: &str) -> bool {
 }
 
 /// Starts a contestant in a folder, and returns when it listens.
-type Start = fn(&Path) -> io::Result<Child>;
+type Start = fn(&Path) -> io::Result<Contestant>;
 
-fn auditd(folder: &Path) -> io::Result<Child> {
+struct Contestant {
+    child: Child,
+    /// auditd, where the agent is beside it: what that costs is not the agent's.
+    beside: Option<Child>,
+}
+
+impl Contestant {
+    fn end(self) -> io::Result<()> {
+        for mut child in [Some(self.child), self.beside].into_iter().flatten() {
+            Command::new("kill").arg(child.id().to_string()).status()?;
+            child.wait()?;
+        }
+        Ok(())
+    }
+}
+
+fn auditd(folder: &Path) -> io::Result<Contestant> {
+    Ok(Contestant { child: daemon(folder)?, beside: None })
+}
+
+fn own(folder: &Path) -> io::Result<Contestant> {
+    Ok(Contestant { child: agent(folder, "own")?, beside: None })
+}
+
+fn coexist(folder: &Path) -> io::Result<Contestant> {
+    let beside = Some(daemon(folder)?);
+    Ok(Contestant { child: agent(folder, "coexist")?, beside })
+}
+
+fn daemon(folder: &Path) -> io::Result<Child> {
     fs::create_dir(folder.join("plugins.d"))?;
     let config = format!(
         "local_events = yes\nwrite_logs = yes\nlog_file = {0}/log\nlog_format = RAW\n\
@@ -140,14 +171,6 @@ fn auditd(folder: &Path) -> io::Result<Child> {
     let child = Command::new("auditd").args(["-n", "-c"]).arg(folder).spawn()?;
     soon(|| Control::open().is_ok_and(|mut c| c.status().is_ok_and(|s| s.pid == child.id())))?;
     Ok(child)
-}
-
-fn own(folder: &Path) -> io::Result<Child> {
-    agent(folder, "own")
-}
-
-fn coexist(folder: &Path) -> io::Result<Child> {
-    agent(folder, "coexist")
 }
 
 fn agent(folder: &Path, mode: &str) -> io::Result<Child> {
@@ -187,6 +210,8 @@ struct Cost {
     /// Programs that were started, and how many of them are on record.
     started: usize,
     stored: usize,
+    /// Milliseconds until a message is durable, the median and 99 %: where one can know.
+    durable: Option<[f64; 2]>,
 }
 
 impl Cost {
@@ -206,18 +231,24 @@ impl std::fmt::Display for Cost {
         let rate = *started as f64 / wall;
         write!(f, "{:6.1} us each", self.each_us())?;
         write!(f, "   {:6.2} % of a CPU at {rate:.0} exec/s", self.cpu_percent())?;
-        write!(f, "   {rss} KiB   {stored} of {started} on record")
+        write!(f, "   {rss} KiB   {stored} of {started} on record")?;
+        match self.durable {
+            Some([half, most]) => write!(f, "   durable after {half:.0} ms, 99 % {most:.0} ms"),
+            None => Ok(()),
+        }
     }
 }
 
 fn measure(audit: &mut Audit, start: Start, options: &Options) -> io::Result<Cost> {
     let folder = tempfile::tempdir()?;
-    let mut child = start(folder.path())?;
+    let contestant = start(folder.path())?;
     // What a beginning costs is not asked.
     thread::sleep(Duration::from_secs(2));
-    let family = family(child.id());
+    let family = family(contestant.child.id());
     let before = cpu(&family);
     let began = Instant::now();
+    let messages = folder.path().join("run/events.sock");
+    let messages = messages.exists().then(|| Messages::begin(&messages)).transpose()?;
     let started = load(options.seconds as u64)?;
     // What has come is still on its way.
     thread::sleep(Duration::from_secs(3));
@@ -227,14 +258,67 @@ fn measure(audit: &mut Audit, start: Start, options: &Options) -> io::Result<Cos
         rss: family.iter().map(|pid| anonymous(*pid)).sum(),
         started,
         stored: 0,
+        durable: messages.and_then(Messages::end),
     };
     let lost = audit.control.status().map_or(0, |status| status.lost);
-    Command::new("kill").arg(child.id().to_string()).status()?;
-    child.wait()?;
+    contestant.end()?;
     if lost > audit.before.lost {
         println!("agent: the kernel lost {} records", lost - audit.before.lost);
     }
     Ok(Cost { stored: stored(folder.path())?, ..cost })
+}
+
+/// Messages to audit, twenty a second, and when each was told of as durable.
+struct Messages {
+    reader: UnixStream,
+    sender: thread::JoinHandle<Vec<Instant>>,
+    told: thread::JoinHandle<Vec<(usize, Instant)>>,
+    stop: std::sync::mpsc::Sender<()>,
+}
+
+impl Messages {
+    fn begin(socket: &Path) -> io::Result<Messages> {
+        let mut reader = UnixStream::connect(socket)?;
+        reader.write_all(b"{\"type\":\"TRUSTED_APP\",\"join_ms\":0}\n")?;
+        let lines = BufReader::new(reader.try_clone()?).lines();
+        let told = thread::spawn(move || {
+            let number = |line: &str| {
+                let digits = line.split("bench n=").nth(1)?;
+                digits.split(|next: char| !next.is_ascii_digit()).next()?.parse().ok()
+            };
+            let times = lines.map_while(Result::ok);
+            times.filter_map(|line| Some((number(&line)?, Instant::now()))).collect()
+        });
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let sender = thread::spawn(move || {
+            let mut sent = Vec::new();
+            let Ok(mut control) = Control::open() else { return sent };
+            while stopped.recv_timeout(Duration::from_millis(50))
+                == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
+            {
+                let text = format!("bench n={}", sent.len());
+                sent.push(Instant::now());
+                // One that is not sent is one that nobody tells of.
+                let _ = control.send_user(1121, text.as_bytes());
+            }
+            sent
+        });
+        Ok(Messages { reader, sender, told, stop })
+    }
+
+    /// Milliseconds, of the half that came soonest and of 99 %.
+    fn end(self) -> Option<[f64; 2]> {
+        drop(self.stop);
+        let sent = self.sender.join().ok()?;
+        thread::sleep(Duration::from_secs(1));
+        self.reader.shutdown(std::net::Shutdown::Both).ok()?;
+        let mut took: Vec<f64> = vec![f64::INFINITY; sent.len()];
+        for (number, told) in self.told.join().ok()? {
+            *took.get_mut(number)? = (told - *sent.get(number)?).as_secs_f64() * 1e3;
+        }
+        took.sort_by(f64::total_cmp);
+        Some([*took.get(took.len() / 2)?, *took.get(took.len() * 99 / 100)?])
+    }
 }
 
 /// Starts programs at the rate, each waited for, and says how many.
@@ -295,6 +379,7 @@ fn anonymous(pid: u32) -> u64 {
 /// How many programs are on record.
 fn stored(folder: &Path) -> io::Result<usize> {
     let mut logs: Vec<PathBuf> = vec![folder.join("log")];
+    // Where there is a trail, it is what was asked for.
     if let Ok(segments) = fs::read_dir(folder.join("trail/segments")) {
         let segments = segments.flatten().map(|entry| entry.path());
         logs = segments.filter(|path| path.extension().is_some_and(|is| is == "log")).collect();

@@ -60,9 +60,14 @@ pub fn split_end(line: &[u8]) -> (&[u8], &[u8]) {
 /// the payload, which has no NUL at its end.
 pub fn push_netlink(out: &mut Vec<u8>, number: u16, payload: &[u8]) {
     // A number of ours is not ours when it comes from there.
-    match RecordType(number) {
-        kind if kind.is_own() => push_fmt(out, format_args!("type=UNKNOWN[{number}] msg=")),
-        kind => push_fmt(out, format_args!("type={kind} msg=")),
+    let kind = RecordType(number);
+    match kind.name().filter(|_| !kind.is_own()) {
+        Some(name) => {
+            out.extend_from_slice(b"type=");
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b" msg=");
+        }
+        None => push_fmt(out, format_args!("type=UNKNOWN[{number}] msg=")),
     }
     out.extend_from_slice(payload);
 }

@@ -1,5 +1,5 @@
 # How soon a running agent names one of 10,000 files of an EROFS on dm-verity, and in how much memory.
-#@ long: yes
+#@ long: 6.12 6.1
 #@ modules: erofs
 #@ limit: 240
 memory() { awk -v what="$1" '/^(VmHWM|RssAnon):/ {text = text " " $1 $2} END {print what ":" text " KiB"}' "/proc/$(agent_process agent)/status"; }

@@ -1,5 +1,6 @@
 # 20,000 events, and then so many that a small buffer does not hold them: what is stored and what the
 # gaps say is what was sent.
+#@ long: 6.12 6.1
 #@ kernels: 6.12
 #@ limit: 240
 # One record for each event: nothing but SYSCALL.

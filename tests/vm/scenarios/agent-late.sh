@@ -1,5 +1,6 @@
 # The agent comes when a device is corrupt already, is killed, and comes again; a dm-integrity of
 # the stock tools is placed.
+#@ long: 6.1
 #@ modules: dm-integrity
 #@ limit: 240
 cp "$GOLDEN/vdata-64x4k.img" data

@@ -1,5 +1,6 @@
 # A running agent says which file of an ext4 and of an EROFS on the kernel's dm-verity was hit, through
 # which mount.
+#@ long: 6.1
 #@ modules: erofs
 #@ limit: 240
 tree() {

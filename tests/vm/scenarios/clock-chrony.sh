@@ -1,7 +1,7 @@
 # A stock time daemon at work: chronyd, after a reference clock of ours that is ahead and too fast, steps the
 # clock and slews it. What it does is told once each, to the very values, by whom; and `timeline` shows the
 # steps and, in one row each, the slews between them.
-#@ long: yes
+#@ long: 6.12 6.1
 #@ tools: perl chronyd
 #@ limit: 240
 

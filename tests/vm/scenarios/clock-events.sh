@@ -1,7 +1,7 @@
 # The clock is set again and again while events flow: each step is told once, whoever tells it; no event is
 # lost, told twice or out of its place in the trail; and `timeline` has each at the time at which it
 # happened, which the events themselves say in a clock that nobody sets.
-#@ long: yes
+#@ long: 6.12 6.1
 #@ tools: perl
 #@ limit: 200
 

@@ -1,7 +1,7 @@
 # Where no program of ours may run in the kernel, rules of ours have the kernel tell who changes the clock: of
 # calls of 64 and of 32 bits, also of one that is told that it failed, and of nothing else. They go when the
 # agent stops, and where auditing is off there are none, which is said.
-#@ long: yes
+#@ long: 6.12 6.1
 #@ tools: perl
 #@ limit: 300
 

@@ -1,6 +1,6 @@
 # Every change of the clock is told once: by the kernel's records where a rule has them made, else by ours,
 # which are the same text; by whom; and what nobody was seen to change, by the witness.
-#@ long: yes
+#@ long: 6.12 6.1
 #@ tools: perl
 #@ limit: 300
 

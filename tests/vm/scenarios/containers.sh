@@ -2,6 +2,8 @@
 # names device, file, container, image, reader and time. Its label is inherited, and its end is told once.
 #@ modules: erofs
 #@ limit: 240
+# What the kernel still keeps of earlier scenarios for a daemon is not to be a loss of this one.
+auditctl -b 0 >/dev/null
 mkdir -p tree/etc rules.d
 { printf 'the motto begins here' && noise 0b 65515; } >tree/etc/motto
 tree=$PWD/tree

@@ -1,5 +1,6 @@
 # A running agent names the file of which the kernel's fs-verity says FILE CORRUPTED, on a loop device
 # and on a mapped one.
+#@ long: 6.1
 #@ limit: 180
 agent
 mkdir second

@@ -1,3 +1,4 @@
+#@ long: 6.1
 #@ limit: 240
 # The life of a device of the backend `kernel`.
 feed=2453c8dd3cd6a45a9516eccb147fa3028cb4e18ec21790192757032091b33dd2

@@ -1,3 +1,4 @@
+#@ long: 6.12 6.1
 #@ limit: 240
 # The backend `kernel` makes what veritysetup makes: table, UUID and status, for every golden image and
 # many mixes of options; and each of the two closes what the other one opened.

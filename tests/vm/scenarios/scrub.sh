@@ -1,4 +1,5 @@
 # Checks of the kernel's own devices, by name and by mount point, and the list of them.
+#@ long: 6.1
 #@ modules: dm-integrity dm-crypt
 #@ limit: 240
 scrub() {

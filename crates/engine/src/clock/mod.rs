@@ -47,9 +47,9 @@ pub use crate::devices::{Confidence, Record};
 /// has been read: it is flooded, or its reader hangs.
 pub const HOLD: Duration = Duration::from_secs(10);
 
-/// So long after a call its records may be on their way to whoever reads the stream: a thread of the
-/// kernel delivers them, on a busy machine 0.7 s later.
-pub const LAG: Duration = Duration::from_secs(2);
+/// So long after a call its records may be on their way to whoever reads the stream, although the kernel has
+/// no record that waits: its thread has taken them and does not run.
+pub const LAG: Duration = Duration::from_millis(500);
 
 /// So long after it something may come that was before it: rings of several processors, threads.
 pub const SETTLE: Duration = Duration::from_millis(300);

@@ -23,6 +23,7 @@ mod attribution;
 mod judge;
 mod lives;
 mod networks;
+mod refusals;
 mod report;
 mod set;
 mod state;
@@ -36,6 +37,7 @@ pub use self::attribution::{Attribution, Concerned, Labelled};
 pub use self::judge::{Errno, Facts, Labelling, Refusal, Standing, judge};
 pub use self::lives::{Caller, Description, Drift, Kind, LONGEST_TEXT, Life, Registrar};
 use self::networks::Networks;
+use self::refusals::Refusals;
 use self::set::Request;
 pub use self::set::{Again, NotStored, Target};
 pub use self::state::State;
@@ -185,6 +187,7 @@ pub struct Containers {
     lives: BTreeMap<ContId, Life>,
     members: BTreeMap<ProcessId, Member>,
     networks: Networks,
+    refusals: Refusals,
     aborted: Aborted,
     /// Those that ended, in the order in which that was heard.
     ended: (VecDeque<(u64, ProcessId)>, BTreeSet<ProcessId>),
@@ -212,6 +215,7 @@ impl Containers {
             lives: BTreeMap::new(),
             members: BTreeMap::new(),
             networks: Networks::default(),
+            refusals: Refusals::default(),
             aborted: Aborted::default(),
             ended: (VecDeque::new(), BTreeSet::new()),
             forgotten: 0,
@@ -316,6 +320,10 @@ impl Containers {
 
     /// It is this late.
     pub fn handle_timeout(&mut self, now: Moment) {
+        let untold = self.refusals.take(now);
+        if !untold.is_empty() {
+            self.record(untold, Confidence::Certain);
+        }
         if self.next_listing.is_some_and(|due| due <= since_boot(now)) {
             self.next_listing = None;
             if self.doubt.is_some() {
@@ -327,7 +335,8 @@ impl Containers {
     /// When [`Containers::handle_timeout`] has something to do, since boot.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
-        self.next_listing.filter(|_| self.doubt.is_some() && !self.listing)
+        let listing = self.next_listing.filter(|_| self.doubt.is_some() && !self.listing);
+        listing.into_iter().chain(self.refusals.due()).min()
     }
 
     /// What is to be done next.

@@ -218,7 +218,11 @@ impl Containers {
                 self.requests.insert(req, Request { stage, ..request });
             }
             (Err(Refusal::Recorded(errno, contid)), Some(target), _) => {
-                self.refuse(&request, target.pid, before.contid, contid);
+                if self.refusals.admits(now, &request.caller) {
+                    self.refuse(&request, target.pid, before.contid, contid);
+                } else {
+                    self.counters.refused += 1;
+                }
                 self.answer(req, &request, Err(errno), None);
             }
             (Err(Refusal::Unrecorded(errno) | Refusal::Recorded(errno, _)), ..) => {

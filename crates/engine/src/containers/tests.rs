@@ -73,6 +73,34 @@ fn success_waits_for_its_record_and_refusal_does_not() {
     assert_eq!(machine.answers.remove(&ReqId(901)).unwrap(), (Err(Errno::Ebusy), None));
 }
 
+/// A caller that is refused again and again.
+#[test]
+fn of_a_flood_of_refusals_all_are_counted_and_few_are_told_one_by_one() {
+    let mut machine = Machine::new();
+    let target = machine.fork(628);
+    machine.caller = Caller { capable: false, uid: 100_000, ..caller() };
+    for _ in 0..1000 {
+        assert_eq!(machine.write(target, b"7"), Err(Errno::Eperm));
+    }
+    // Another one is told of as ever.
+    machine.caller.uid = 100_001;
+    assert_eq!(machine.write(target, b"7"), Err(Errno::Eperm));
+    let said = machine.take_said();
+    assert_eq!(said.len(), 17, "{said:?}");
+    assert!(said.iter().all(|said| said.starts_with("CONTAINER_OP op=set")));
+    let due = machine.containers.poll_timeout().unwrap();
+    let nanos = u64::try_from(due.as_nanos()).unwrap();
+    machine.containers.handle_timeout(Moment { boottime_ns: nanos - 1, realtime_ns: 0 });
+    machine.run();
+    assert!(machine.take_said().is_empty(), "not so soon");
+    machine.containers.handle_timeout(Moment { boottime_ns: nanos, realtime_ns: 0 });
+    machine.run();
+    let gap = format!("VT_GAP source=refusals uid=100000 contid={UNSET} records=984 count=exact");
+    assert_eq!(machine.take_said(), [gap]);
+    assert_eq!(machine.containers.poll_timeout(), None);
+    assert_eq!(machine.containers.counters().refused, 1001);
+}
+
 #[test]
 fn what_is_refused_is_recorded_where_an_identifier_was_asked_for() {
     let mut machine = Machine::new();

@@ -8,11 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::frame::{self, Frame};
-use super::{DoorError, IDLE, Shared, Standing};
+use super::{DoorError, IDLE, Shared, Standing, State};
 use crate::Class;
 
 /// How many bytes of entries go into one write.
 const BATCH: usize = 256 << 10;
+
+/// How often at most entries are sent that nobody waits for.
+const SEND: Duration = Duration::from_millis(20);
 
 /// How long the writer may take to say that it is there.
 const GREETING: Duration = Duration::from_secs(10);
@@ -117,13 +120,16 @@ fn send(shared: &Shared, mut stream: &UnixStream, broken: &AtomicBool) -> End {
             if broken.load(Ordering::SeqCst) {
                 return End::Broken;
             }
-            let closing = state.closing;
-            state.outbox.push_gap(Instant::now(), closing);
-            for item in state.outbox.after(sent) {
-                frame::write_entry(&mut out, item.seq, item.class, &item.packed);
-                sent = item.seq;
-                if out.len() >= BATCH {
-                    break;
+            let (closing, now) = (state.closing, Instant::now());
+            state.outbox.push_gap(now, closing);
+            let mut limit = IDLE;
+            if state.outbox.after(sent).next().is_some() {
+                limit = if closing { Duration::ZERO } else { state.pace.left(now, SEND) };
+            }
+            if limit.is_zero() {
+                sent = write_batch(&state, sent, &mut out);
+                if state.outbox.after(sent).next().is_none() {
+                    state.pace.went(now);
                 }
             }
             if state.notes.wanted > asked && state.outbox.is_empty() {
@@ -137,7 +143,7 @@ fn send(shared: &Shared, mut stream: &UnixStream, broken: &AtomicBool) -> End {
             if state.is_finished() {
                 return End::Done;
             }
-            state = shared.wait_for_work(state, IDLE);
+            state = shared.wait_for_work(state, limit);
             shared.turn();
         }
         drop(state);
@@ -145,4 +151,16 @@ fn send(shared: &Shared, mut stream: &UnixStream, broken: &AtomicBool) -> End {
             return End::Broken;
         }
     }
+}
+
+/// Adds the entries after `sent`, as many as go into one write; the last one's number.
+fn write_batch(state: &State, mut sent: u64, out: &mut Vec<u8>) -> u64 {
+    for item in state.outbox.after(sent) {
+        frame::write_entry(out, item.seq, item.class, &item.packed);
+        sent = item.seq;
+        if out.len() >= BATCH {
+            break;
+        }
+    }
+    sent
 }

@@ -15,7 +15,7 @@ use rustix::net::SendFlags;
 use super::frame::{self, Frame, Refusal};
 use super::outbox::{self, Item};
 use super::{
-    DoorError, IDLE, Incoming, Queue, Shared, Standing, client_name, pack::Unpacked, socket,
+    DoorError, IDLE, Incoming, Queue, Shared, Standing, State, client_name, pack::Unpacked, socket,
 };
 use crate::sinks::{Report, Sinks};
 use crate::store::Disk;
@@ -29,6 +29,9 @@ const CAPACITY: usize = 16 << 20;
 
 /// How long a client may take to say who it is.
 const GREETING: Duration = Duration::from_secs(10);
+
+/// How often at most entries that nobody waits for are written and synced.
+const COMMIT: Duration = Duration::from_millis(50);
 
 /// How long sinks may take for the last note.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -151,15 +154,13 @@ impl Desk<'_> {
                 if state.is_finished() {
                     return state.failed.clone().map_or(Ok(()), Err);
                 }
-                let due = self.due();
-                if state.outbox.has_waiting()
-                    || !state.inbox.queue.is_empty()
-                    || due.is_some_and(|due| due.is_zero())
+                let (due, commit) = (self.due(), state.commit(Instant::now()));
+                if commit.into_iter().chain(due).any(|left| left.is_zero())
                     || (due.is_none() && state.wants_note())
                 {
                     break;
                 }
-                let limit = due.unwrap_or(IDLE).min(IDLE);
+                let limit = commit.into_iter().chain(due).fold(IDLE, Duration::min);
                 state = self.shared.wait_for_work(state, limit);
                 self.shared.turn();
             }
@@ -179,6 +180,7 @@ impl Desk<'_> {
         let mut state = self.shared.state();
         let own = state.outbox.take();
         let theirs = std::mem::take(&mut state.inbox.queue);
+        state.pace.went(Instant::now());
         drop(state);
 
         let client = client_name(self.shared.client);
@@ -280,6 +282,15 @@ impl Desk<'_> {
             }
         }
         Ok(())
+    }
+}
+
+impl State {
+    /// How long what was handed in may wait until it is written; none where nothing was.
+    fn commit(&self, now: Instant) -> Option<Duration> {
+        let waits = self.outbox.has_waiting() || !self.inbox.queue.is_empty();
+        let left = if self.closing { Duration::ZERO } else { self.pace.left(now, COMMIT) };
+        waits.then_some(left)
     }
 }
 
@@ -398,6 +409,7 @@ fn listen(shared: &Shared, connection: &Arc<Connection>) -> io::Result<()> {
     connection.send(&Frame::Welcome { version: frame::VERSION });
     while let Some(frame) = Frame::next(&mut reader, &mut buffer)? {
         let mut state = shared.state();
+        let mut wake = true;
         match frame {
             Frame::Entry { seq, class, packed } => {
                 let item = Item { seq, class, packed };
@@ -410,6 +422,7 @@ fn listen(shared: &Shared, connection: &Arc<Connection>) -> io::Result<()> {
                     return Ok(());
                 }
                 state.inbox.bytes += item.cost();
+                wake = state.pace.note(class, item.cost());
                 state.inbox.queue.push_back(Incoming { from: Arc::clone(connection), item });
             }
             Frame::Checkpoint => {
@@ -421,7 +434,9 @@ fn listen(shared: &Shared, connection: &Arc<Connection>) -> io::Result<()> {
             _ => return Ok(()),
         }
         drop(state);
-        shared.work.notify_one();
+        if wake {
+            shared.work.notify_one();
+        }
     }
     Ok(())
 }

@@ -22,6 +22,7 @@ mod client;
 mod desk;
 mod frame;
 mod outbox;
+mod pace;
 mod pack;
 mod socket;
 
@@ -36,6 +37,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use outbox::Outbox;
+use pace::Pace;
 
 use crate::sinks::Sink;
 use crate::{Disk, Entry, Error, PublicKey, Stamp, layout};
@@ -228,6 +230,8 @@ struct State {
     outbox: Outbox,
     /// What the clients of this process, if it is the writer, have sent.
     inbox: desk::Inbox,
+    /// Of what is in either and goes on from here, to the disk or to the writer.
+    pace: Pace,
     notes: Notes,
     standing: Standing,
     /// When something last moved.
@@ -269,6 +273,7 @@ impl Door {
             state: Mutex::new(State {
                 outbox: Outbox::default(),
                 inbox: desk::Inbox::default(),
+                pace: Pace::default(),
                 notes: Notes::default(),
                 standing: Standing::Looking,
                 moved: Instant::now(),
@@ -325,11 +330,14 @@ impl Door {
 
     fn push(&self, state: &mut State, entry: &Entry<'_>, packed: Vec<u8>) -> Receipt {
         let idle = state.outbox.is_empty();
+        let wake = state.pace.note(entry.class, packed.len());
         let seq = state.outbox.push(entry.class, packed);
         if idle {
             state.moved = Instant::now();
         }
-        self.shared.work.notify_one();
+        if wake {
+            self.shared.work.notify_one();
+        }
         Receipt(seq)
     }
 
@@ -339,6 +347,7 @@ impl Door {
     /// [`DoorError::Refused`], [`DoorError::NoRoom`] for this entry; what made the door
     /// unusable.
     pub fn wait_durable(&self, receipt: Receipt) -> Result<(), DoorError> {
+        self.shared.hurry();
         let state = self
             .shared
             .wait(&self.shared.done, |state| (state.outbox.settled() >= receipt.0).then_some(()))?;
@@ -350,6 +359,7 @@ impl Door {
     /// # Errors
     /// As [`Door::wait_durable`], for the first of them that was refused.
     pub fn wait_durable_from(&self, first: Receipt) -> Result<(), DoorError> {
+        self.shared.hurry();
         let state =
             self.shared.wait(&self.shared.done, |state| state.outbox.is_empty().then_some(()))?;
         state.outbox.first_refusal(first.0).map_or(Ok(()), |error| Err(error.clone()))
@@ -424,6 +434,7 @@ impl Door {
         let mut state = self.shared.state();
         state.notes.wanted += 1;
         let wanted = state.notes.wanted;
+        state.pace.hurry();
         state.moved = Instant::now();
         drop(state);
         self.shared.work.notify_one();
@@ -485,6 +496,12 @@ impl Drop for Door {
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Somebody waits for what was handed in.
+    fn hurry(&self) {
+        self.state().pace.hurry();
+        self.work.notify_one();
     }
 
     /// Waits at `condvar` until `ready`, the door fails, or nothing has moved for too long.

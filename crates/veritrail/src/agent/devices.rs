@@ -11,7 +11,7 @@ use engine::devices::{
     About, Counters, DeviceNumber, Devices, Mapped, Output, Own, State, Subject, Ticket,
 };
 use record::Line;
-use trail::Field;
+use trail::{Class, Field};
 
 use super::explain::{Explained, Explainers, Job};
 use super::heard::Heard;
@@ -40,6 +40,9 @@ pub(super) struct Watched {
     explainers: Explainers,
     /// Events of ours that are held back, with the explanations still to come and the time of their end.
     held: BTreeMap<Ticket, (Own, usize, Duration)>,
+    /// Places of events that were written before all that lies there was found: what is found later is
+    /// written with its place again.
+    late: BTreeMap<Ticket, OwnRecord>,
     /// Looks that go on, and when to ask.
     pending: Vec<(Duration, Job)>,
     /// The file that was hit last, by device.
@@ -59,6 +62,7 @@ impl Watched {
             engine,
             explainers,
             held: BTreeMap::new(),
+            late: BTreeMap::new(),
             pending: Vec::new(),
             files: BTreeMap::new(),
             kept: Kept::read(),
@@ -67,7 +71,8 @@ impl Watched {
     }
 
     pub(super) fn handle_event(&mut self, now: Duration, heard: &Heard) {
-        let Some(id) = heard.id else { return };
+        // All that it looks for is of the first class.
+        let Some(id) = heard.id.filter(|_| heard.class == Class::Integrity) else { return };
         let lines: Vec<Line<'_>> =
             heard.lines.iter().filter_map(|line| Line::parse(line).ok()).collect();
         self.engine.handle_event(now, id, &lines);
@@ -156,10 +161,21 @@ impl Watched {
                     own.records
                         .extend(records.into_iter().map(|OwnRecord(kind, body)| (kind, body)));
                     *open = open.saturating_sub(1);
+                    if goes_on {
+                        remember(&mut self.late, ticket, own);
+                    }
                 }
-                // Too late to be in the same event; what it is about stands in it.
-                None if !records.is_empty() => journal.own(&records, &[SOURCE]),
-                None => {}
+                // Too late to be in the same event: whoever finds it alone is to know where that is.
+                None => {
+                    if !records.is_empty() {
+                        let place = self.late.get(&ticket).cloned();
+                        let records: Vec<OwnRecord> = place.into_iter().chain(records).collect();
+                        journal.own(&records, &[SOURCE]);
+                    }
+                    if !goes_on {
+                        self.late.remove(&ticket);
+                    }
+                }
             },
         }
         if goes_on && self.pending.len() < MOST_PENDING {
@@ -199,7 +215,10 @@ impl Watched {
             }
         }
         let ready = |(_, open, until): &(Own, usize, Duration)| *open == 0 || *until <= now;
-        for (own, ..) in self.held.extract_if(.., |_, held| ready(held)).map(|(_, held)| held) {
+        for (ticket, (own, open, _)) in self.held.extract_if(.., |_, held| ready(held)) {
+            if open > 0 {
+                remember(&mut self.late, ticket, &own);
+            }
             write(own, journal);
         }
         for (_, job) in self.pending.extract_if(.., |(due, _)| *due <= now) {
@@ -274,6 +293,17 @@ impl Watched {
             }
         };
         there.map(shown).collect()
+    }
+}
+
+/// Keeps the place of an event of ours for what will be found there.
+fn remember(late: &mut BTreeMap<Ticket, OwnRecord>, ticket: Ticket, own: &Own) {
+    if let Some((kind, body)) = own.records.iter().find(|(kind, _)| *kind == "VT_PLACE") {
+        late.insert(ticket, OwnRecord(kind, body.clone()));
+    }
+    // A look that was given up for want of room is never answered.
+    if late.len() > MOST_PENDING {
+        late.pop_first();
     }
 }
 

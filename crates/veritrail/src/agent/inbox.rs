@@ -58,16 +58,24 @@ impl<T> Inbox<T> {
         if state.bytes > 0 && state.bytes.saturating_add(cost) > limit {
             return false;
         }
+        let wake = state.queue.is_empty();
         push(&mut state, cost, Some(class), item);
         drop(state);
-        self.filled.notify_one();
+        if wake {
+            self.filled.notify_one();
+        }
         true
     }
 
     /// Puts in what must not be lost and is always small: a loss, an end.
     pub(super) fn put(&self, item: T) {
-        push(&mut self.state(), OVERHEAD, None, item);
-        self.filled.notify_one();
+        let mut state = self.state();
+        let wake = state.queue.is_empty();
+        push(&mut state, OVERHEAD, None, item);
+        drop(state);
+        if wake {
+            self.filled.notify_one();
+        }
     }
 
     /// Takes the oldest, waiting for one no longer than `patience`.

@@ -46,6 +46,9 @@ const TICK: Duration = Duration::from_millis(500);
 /// What is not known while auditd hands nothing on.
 const UNHEARD: &str = "until auditd hands its events on, nothing that the kernel records is heard";
 
+/// How many things are taken in before what follows from them is done.
+const TURN: usize = 256;
+
 /// How long sources have to end.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -281,11 +284,15 @@ impl Agent {
     /// Takes what the sources bring until the agent is to stop.
     pub(super) fn run(&mut self) -> Ended {
         loop {
-            match self.context.inbox.take(self.patience()) {
-                Some(Input::Stop) => return Ended::Stopped,
-                Some(Input::Orphaned) => return Ended::Orphaned,
-                Some(input) => self.handle(input),
-                None => {}
+            let mut patience = self.patience();
+            for _ in 0..TURN {
+                match self.context.inbox.take(patience) {
+                    Some(Input::Stop) => return Ended::Stopped,
+                    Some(Input::Orphaned) => return Ended::Orphaned,
+                    Some(input) => self.handle(input),
+                    None => break,
+                }
+                patience = Duration::ZERO;
             }
             self.act();
             self.tick();
@@ -462,8 +469,10 @@ impl Agent {
                 let now = millis();
                 let span = [now.saturating_sub(poll_millis(self.context.poll.every())), now];
                 // Somebody has set the counter back (auditctl --reset-lost): nobody knows.
-                // What the kernel could not deliver to the daemon, the agent has by multicast.
-                let place = if self.audit.own { Place::Delivery } else { Place::Kernel };
+                // What the kernel could not deliver to the daemon, or no longer keeps for one where there is
+                // none, the agent has by multicast.
+                let undelivered = self.audit.own || (status.pid == 0 && !self.unheard);
+                let place = if undelivered { Place::Delivery } else { Place::Kernel };
                 self.gaps.note(place, more, span);
             }
             if on != was_on {

@@ -47,6 +47,9 @@ const WAY_NS: u64 = 60_000_000_000;
 /// No clock is steered by so much between two looks.
 const STEP_NS: u64 = 20_000_000;
 
+/// The clocks are read one after the other, and believed if that took no longer.
+pub(super) const APART_NS: u64 = STEP_NS / 4;
+
 /// Held at once: as many as are heard in that time on a machine that does nothing else.
 const MOST: usize = 65_536;
 

@@ -300,7 +300,10 @@ impl Containers {
     fn look(&mut self) -> Duration {
         let now = clock::now();
         let since_boot = Duration::from_nanos(now.boottime_ns);
-        self.held.look(since_boot, now.realtime_ns.saturating_sub(now.boottime_ns));
+        // Where we stood still between the two readings, they differ by more than the clocks do.
+        if clock::now().boottime_ns.saturating_sub(now.boottime_ns) < held::APART_NS {
+            self.held.look(since_boot, now.realtime_ns.saturating_sub(now.boottime_ns));
+        }
         since_boot
     }
 

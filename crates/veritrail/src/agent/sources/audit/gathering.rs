@@ -116,7 +116,7 @@ impl<'a> Gathering<'a> {
         due.min(most)
     }
 
-    /// There was nothing to read at that time: what the kernel had delivered before is on its way in.
+    /// What the kernel made before that time was read, and is on its way in.
     pub(super) fn say_how_far(&mut self, boottime_ns: u64) {
         let now = self.began.elapsed();
         if self.assembler.poll_timeout().is_none() && now.saturating_sub(self.said) >= LOOK {

@@ -17,10 +17,11 @@ mod seat;
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use host::audit::{Control, Received, Stream};
+use host::audit::{Control, Error, Received, Status, Stream};
 use record::Line;
 use record::stored::push_netlink;
 use record::write::Body;
@@ -192,7 +193,11 @@ impl Ears {
 
 /// What is known of audit by asking, for the thread that listens, which must not wait for an answer.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Asked(Arc<Mutex<Option<Answer>>>);
+pub(super) struct Asked {
+    answer: Arc<Mutex<Option<Answer>>>,
+    /// When the kernel last had no record waiting for anybody, in nanoseconds since boot; 0 for never.
+    through: Arc<AtomicU64>,
+}
 
 #[derive(Clone, Debug)]
 struct Answer {
@@ -204,11 +209,21 @@ struct Answer {
 
 impl Asked {
     fn put(&self, answer: Answer) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
     }
 
     fn take(&self) -> Option<Answer> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Asks for the state, and whether the kernel has handed over all that was made before.
+    fn ask(&self, control: &mut Control) -> Result<Status, Error> {
+        let before = clock::now().boottime_ns;
+        let status = control.status()?;
+        if status.backlog == 0 {
+            self.through.store(before, Ordering::Relaxed);
+        }
+        Ok(status)
     }
 }
 
@@ -242,6 +257,13 @@ struct Paired {
 /// How many records are taken at once from either socket.
 const TURN: usize = 256;
 
+/// How long a record waits for company: its event's other records and the next events then come with one
+/// wake-up of everybody on the way to the disk.
+const COMPANY: Duration = Duration::from_millis(10);
+
+/// The buffer that takes what a flood brings meanwhile, in bytes.
+const ROOMY: usize = 4 << 20;
+
 /// How long the kernel takes to notice that there is no daemon.
 const LEAVING: Duration = Duration::from_millis(300);
 
@@ -268,7 +290,11 @@ impl<'a> Listener<'a> {
             if stopping && drain.is_over() {
                 break;
             }
-            let before = clock::now().boottime_ns;
+            // A record waits in the kernel before it comes to the socket, which may be empty meanwhile.
+            let through = match self.ears.are_answered() {
+                true => asked.through.load(Ordering::Relaxed),
+                false => clock::now().boottime_ns,
+            };
             let (more, all) = self.read_multicast(&mut buf)?;
             let more = more | self.read_daemon(&mut buf, all)?;
             self.gathering.pass_on();
@@ -276,7 +302,7 @@ impl<'a> Listener<'a> {
             if !more {
                 // What only the daemon's socket has brought is not in yet.
                 if self.paired.as_ref().is_none_or(|paired| paired.waiting.is_empty()) {
-                    self.gathering.say_how_far(before);
+                    self.gathering.say_how_far(through);
                 }
                 if stopping && self.paired.is_none() {
                     break;
@@ -284,7 +310,10 @@ impl<'a> Listener<'a> {
                 if !stopping {
                     self.reconsider(asked.take());
                 }
-                self.wait(if stopping { LOOK / 10 } else { LOOK })?;
+                let ready = self.wait(if stopping { LOOK / 10 } else { LOOK })?;
+                if ready && !stopping && self.ears.settings.buffer >= ROOMY {
+                    std::thread::sleep(COMPANY);
+                }
             }
         }
         self.unpair();
@@ -293,14 +322,13 @@ impl<'a> Listener<'a> {
         Ok(())
     }
 
-    /// Waits for something to read, or until something is due.
-    fn wait(&self, most: Duration) -> io::Result<()> {
+    /// Waits for something to read, or until something is due; whether there is something.
+    fn wait(&self, most: Duration) -> io::Result<bool> {
         let most = self.gathering.patience(most);
         match (&self.paired, &self.ears.daemon) {
             (Some(_), Some(daemon)) => Stream::wait(&[&self.ears.multicast, daemon], most),
             _ => Stream::wait(&[&self.ears.multicast], most),
         }
-        .map(drop)
     }
 
     /// Takes what has come to the group; whether something had, and whether that was all.
@@ -480,7 +508,7 @@ fn stamp(kind: u16, text: &[u8]) -> Option<u64> {
 pub(super) fn watch(mut control: Control, asked: &Asked, context: &ForSource) {
     loop {
         let began = Instant::now();
-        let status = match control.status() {
+        let status = match asked.ask(&mut control) {
             Ok(status) => status,
             Err(error) => return context.ended(&error),
         };
@@ -491,6 +519,8 @@ pub(super) fn watch(mut control: Control, asked: &Asked, context: &ForSource) {
                 return;
             }
             std::thread::sleep(LOOK);
+            // Where it fails, the next round says so.
+            let _ = asked.ask(&mut control);
         }
     }
 }
