@@ -20,6 +20,7 @@ const VERBS: &[&[&str]] = &[
     &["trail", "import"],
     &["trail", "export"],
     &["search"],
+    &["report", "containers"],
     &["rules"],
     &["rules", "check"],
     &["rules", "list"],

@@ -28,6 +28,9 @@ pub(crate) struct Cli {
 enum Verb {
     Verity(Box<verbs::verity::VerityArgs>),
     Search(Box<verbs::search::Arguments>),
+    /// What is on record, summed up
+    #[command(subcommand)]
+    Report(verbs::report::Verb),
     Timeline(verbs::timeline::TimelineArgs),
     /// Tamper-evident trails: verify, prove, check-proof, checkpoint, import, export
     #[command(subcommand)]
@@ -189,6 +192,7 @@ impl Command {
                 };
                 args.run(manner, &Clock::read(), out)
             }
+            Verb::Report(verb) => verb.run(&Clock::read(), out),
             Verb::Timeline(args) => verbs::timeline::run(args, out),
             Verb::Trail(verb) => verb.run(out),
             Verb::Device(verb) => verb.run(out),

@@ -174,7 +174,7 @@ pub(crate) fn leaf(line: &Line<'_>) -> Option<LeafIndex> {
 }
 
 /// RFC 3339 in UTC with milliseconds.
-fn time(id: EventId) -> Option<String> {
+pub(crate) fn time(id: EventId) -> Option<String> {
     let stamp = jiff::Timestamp::from_millisecond(i64::try_from(id.millis).ok()?).ok()?;
     Some(format!("{stamp:.3}"))
 }

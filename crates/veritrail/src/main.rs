@@ -10,6 +10,7 @@ mod forward;
 mod install;
 mod json;
 mod json_line;
+mod lives;
 mod mapped;
 mod metrics;
 mod outcome;

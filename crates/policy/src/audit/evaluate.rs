@@ -14,10 +14,10 @@
 //! which fact is missing.
 
 use record::tables::syscall::Machine;
-use record::value::Value as Text;
 
 use super::facts::{Fact, Facts, Name};
 use super::field::{Field, Operator};
+use super::paths::{Below, at_path, at_path_inside, exe, exe_inside};
 use super::rule::{Action, Condition, List, Rule, Value};
 
 /// What the rules of a list come to.
@@ -201,7 +201,7 @@ fn is_of_files(rule: &Rule) -> bool {
 
 /// Whether a condition holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Holds {
+pub(super) enum Holds {
     Yes,
     No,
     Unknown,
@@ -252,6 +252,8 @@ fn all_hold(rule: &Rule, facts: &Facts<'_>, name: Option<&Name<'_>>) -> Matches 
         match holds(condition, facts, name) {
             Holds::Yes => {}
             Holds::No => return Matches::No,
+            // Whose it is may be known later: whoever asks is told that before anything else.
+            Holds::Unknown if condition.field.is_beyond_kernels() => doubt = Some(condition.field),
             Holds::Unknown => doubt = doubt.or(Some(condition.field)),
         }
     }
@@ -327,6 +329,19 @@ fn holds(condition: &Condition, facts: &Facts<'_>, name: Option<&Name<'_>>) -> H
             let Value::Text(path) = value else { return Holds::No };
             exe(facts, path).signed(*operator)
         }
+        Field::ContExe | Field::ContPath | Field::ContDir => {
+            let Value::Text(path) = value else { return Holds::No };
+            let of_files = |below| {
+                let is_it = |file| at_path_inside(file, facts, path, below);
+                Holds::any(facts.names().iter().map(is_it), facts.has_all_names())
+            };
+            let is_it = match field {
+                Field::ContExe => exe_inside(facts, path),
+                Field::ContPath => of_files(Below::No),
+                _ => of_files(Below::Yes),
+            };
+            is_it.signed(*operator).and(with(facts.container, |contid| contid != u64::MAX))
+        }
         Field::Perm => match value {
             Value::Number(mask) => permission(facts, *mask),
             _ => Holds::No,
@@ -356,6 +371,14 @@ fn holds(condition: &Condition, facts: &Facts<'_>, name: Option<&Name<'_>>) -> H
 }
 
 impl Holds {
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Holds::No, _) | (_, Holds::No) => Holds::No,
+            (Holds::Yes, Holds::Yes) => Holds::Yes,
+            _ => Holds::Unknown,
+        }
+    }
+
     fn or(self, other: Self) -> Self {
         match (self, other) {
             (Holds::Yes, _) | (_, Holds::Yes) => Holds::Yes,
@@ -490,15 +513,6 @@ fn fields(condition: &Condition, facts: &Facts<'_>, name: Option<&Name<'_>>) -> 
     }
 }
 
-fn exe(facts: &Facts<'_>, path: &[u8]) -> Holds {
-    match facts.exe {
-        Fact::Known(exe) if bytes(exe).eq(path.iter().copied()) => Holds::Yes,
-        Fact::Known(_) if facts.resolved => Holds::No,
-        Fact::Absent => Holds::No,
-        Fact::Known(_) | Fact::Unknown => Holds::Unknown,
-    }
-}
-
 /// user, role or type of a label.
 fn label(label: Fact<&[u8]>, part: usize, condition: &Condition) -> Holds {
     let Value::Text(wanted) = &condition.value else { return Holds::No };
@@ -520,92 +534,6 @@ fn with_label(label: Fact<&[u8]>, holds: impl FnOnce(&[u8]) -> Holds) -> Holds {
         Fact::Absent => Holds::No,
         Fact::Unknown => Holds::Unknown,
     }
-}
-
-/// Whether what is below counts.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Below {
-    Yes,
-    No,
-}
-
-/// Whether a file is the one of a path, or below it.
-fn at_path(file: &Name<'_>, facts: &Facts<'_>, path: &[u8], below: Below) -> Holds {
-    if file.inode == u64::MAX {
-        return Holds::No;
-    }
-    let Fact::Known(name) = file.name else { return Holds::Unknown };
-    let relative = bytes(name).next() != Some(b'/');
-    let folder = match facts.folder {
-        Fact::Known(folder) if relative => Some(folder),
-        _ if relative => return Holds::Unknown,
-        _ => None,
-    };
-    let whole = || folder.into_iter().flat_map(bytes).chain([b'/']).chain(bytes(name));
-    if has_dots(whole()) {
-        return Holds::Unknown;
-    }
-    let mut is = single_slashes(whole());
-    for byte in single_slashes(path.iter().copied()) {
-        if is.next() != Some(byte) {
-            return if facts.resolved { Holds::No } else { Holds::Unknown };
-        }
-    }
-    let behind = is.next();
-    let yes = behind.is_none() || (below == Below::Yes && (behind == Some(b'/') || path == b"/"));
-    match yes {
-        true => Holds::Yes,
-        false if facts.resolved => Holds::No,
-        false => Holds::Unknown,
-    }
-}
-
-/// The bytes that a value stands for.
-fn bytes(text: Text<'_>) -> impl Iterator<Item = u8> + '_ {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let is_hex = matches!(text, Text::Literal(text)
-        if text.len() % 2 == 0 && text.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'A'..=b'F')));
-    let raw = text.text();
-    let step = if is_hex { 2 } else { 1 };
-    raw.chunks(step).map(move |part| match part {
-        [high, low] => digit(*high).unwrap_or(0) << 4 | digit(*low).unwrap_or(0),
-        [byte, ..] => *byte,
-        [] => 0,
-    })
-}
-
-/// Whether one of the parts is `.` or `..`.
-fn has_dots(path: impl Iterator<Item = u8>) -> bool {
-    let (mut dots, mut others) = (0, 0);
-    let mut found = false;
-    for byte in path.chain([b'/']) {
-        match byte {
-            b'/' => {
-                found |= others == 0 && (dots == 1 || dots == 2);
-                (dots, others) = (0, 0);
-            }
-            b'.' => dots += 1,
-            _ => others += 1,
-        }
-    }
-    found
-}
-
-/// Several slashes are one, and one at the end is none.
-fn single_slashes(path: impl Iterator<Item = u8>) -> impl Iterator<Item = u8> {
-    let mut path = path.peekable();
-    let mut first = true;
-    std::iter::from_fn(move || {
-        let byte = path.next()?;
-        if byte == b'/' {
-            while path.next_if_eq(&b'/').is_some() {}
-            if path.peek().is_none() && !first {
-                return None;
-            }
-        }
-        first = false;
-        Some(byte)
-    })
 }
 
 const READ: u32 = 4;

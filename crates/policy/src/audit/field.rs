@@ -260,9 +260,19 @@ fields! {
     202 "a2" A2: Hex All Call,
     203 "a3" A3: Hex All Call,
     210 "key" Key: Key Equal Everywhere,
+    1001 "cont_path" ContPath: Path Equality Exit,
+    1002 "cont_dir" ContDir: Path Equality Exit,
+    1003 "cont_exe" ContExe: Path Equality Exit,
 }
 
 impl Field {
+    /// Whether no kernel that was released knows it: `contid` of the patches, and what is ours, whose numbers
+    /// no kernel sees.
+    #[must_use]
+    pub fn is_beyond_kernels(self) -> bool {
+        matches!(self, Field::ContId | Field::ContPath | Field::ContDir | Field::ContExe)
+    }
+
     pub(super) fn row(self) -> Option<&'static Row> {
         FIELDS.iter().find(|row| row.field == self)
     }

@@ -18,6 +18,7 @@ mod evaluate;
 mod facts;
 mod field;
 mod parse;
+mod paths;
 mod print;
 mod rule;
 mod statement;

@@ -224,6 +224,9 @@ impl<'c> Builder<'c> {
             }
             self.machine = self.arch(row, value)?;
         }
+        if row.kind == Kind::ContId && value.text == "set" {
+            return self.in_some_container(argument, operator);
+        }
         let read = self.value(row, value)?;
         // What it means that a login uid is unset has no order.
         if row.kind == Kind::LoginUid
@@ -235,6 +238,25 @@ impl<'c> Builder<'c> {
             return Err(wrong(argument, kind));
         }
         self.push(argument, Condition { field: row.field, operator, value: read })
+    }
+
+    /// `contid=set`: it is not unset.
+    fn in_some_container(
+        &mut self,
+        argument: Word<'_>,
+        operator: Operator,
+    ) -> Result<(), RuleError> {
+        let operator = match operator {
+            Operator::Equal => Operator::NotEqual,
+            Operator::NotEqual => Operator::Equal,
+            other => {
+                let (field, allowed) = ("contid", Operators::Equality.signs());
+                let kind = RuleErrorKind::Operator { field, sign: other.sign(), allowed };
+                return Err(wrong(argument, kind));
+            }
+        };
+        let value = Value::Wide(u64::MAX);
+        self.push(argument, Condition { field: Field::ContId, operator, value })
     }
 
     fn allowed(&self, row: &Row, operator: Operator, name: Word<'_>) -> Result<(), RuleError> {
@@ -349,7 +371,7 @@ impl<'c> Builder<'c> {
             Kind::FsType => among("file system here", FS_TYPES)?,
             Kind::ContId => {
                 let id = contid::parse_filter(word.text.as_bytes());
-                let what = "a number from 0 to 18446744073709551615, or unset";
+                let what = "a number from 0 to 18446744073709551615, set or unset";
                 return id.map(|id| Value::Wide(id.0)).ok_or_else(|| expected(what));
             }
             Kind::Comparison => return Err(expected("two fields, by -C")),
@@ -515,11 +537,12 @@ fn text(field: &'static str, word: Word<'_>) -> Result<Vec<u8>, RuleError> {
 fn checked_path(field: Field, path: Vec<u8>, word: Word<'_>) -> Result<Vec<u8>, RuleError> {
     let name = field.name().unwrap_or_default();
     // A slash at its end is a directory's.
-    let ends_well = field == Field::Dir || path.last() != Some(&b'/');
+    let of_directory = matches!(field, Field::Dir | Field::ContDir);
+    let ends_well = of_directory || path.last() != Some(&b'/');
     if path.first() != Some(&b'/') || !ends_well || path.contains(&0) {
-        let allowed = match field {
-            Field::Dir => "an absolute path without NUL",
-            _ => "an absolute path without NUL or a slash at its end",
+        let allowed = match of_directory {
+            true => "an absolute path without NUL",
+            false => "an absolute path without NUL or a slash at its end",
         };
         let kind = RuleErrorKind::Value { field: name, value: word.text.into(), allowed };
         return Err(wrong(word, kind));

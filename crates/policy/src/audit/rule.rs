@@ -47,10 +47,10 @@ impl Rule {
         &self.conditions
     }
 
-    /// What of it a kernel evaluates that does not know `contid`: no kernel that was released does.
+    /// What of it a kernel evaluates: none that was released knows all fields here.
     #[must_use]
     pub fn in_kernel(&self) -> InKernel {
-        let known = |condition: &&Condition| condition.field != Field::ContId;
+        let known = |condition: &&Condition| !condition.field.is_beyond_kernels();
         let conditions: Vec<_> = self.conditions.iter().filter(known).cloned().collect();
         if conditions.len() == self.conditions.len() {
             return InKernel::Whole;

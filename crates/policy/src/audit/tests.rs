@@ -22,7 +22,7 @@ impl Context for Here {
     }
 }
 
-fn parse(line: &str) -> Rule {
+pub(super) fn parse(line: &str) -> Rule {
     match Change::parse(line, &Here) {
         Ok(change) => change.rule().clone(),
         Err(error) => panic!("{line}: {error} at {:?}", error.span),
@@ -135,6 +135,14 @@ fn what_is_wrong_is_said_with_its_place_and_what_would_be_right() {
         ("-a always,entry", "always,entry", "no list", "exclude"),
         ("-a always,exit -F ui=0", "ui", "unknown field `ui`", "`uid`"),
         ("-a always,exit -F contid=x", "x", "no value of `contid`", "18446744073709551615"),
+        (
+            "-a always,exit -F contid>set",
+            "contid>set",
+            "`contid` does not take `>`",
+            "it takes = !=",
+        ),
+        ("-a always,user -F cont_exe=/x", "cont_exe", "not known on the user list", "contid"),
+        ("-a always,exit -F cont_path=x", "x", "no value of `cont_path`", "absolute"),
         (
             "-a always,task -F contid=1",
             "contid",

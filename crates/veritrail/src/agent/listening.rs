@@ -386,8 +386,8 @@ impl Agent {
             Input::Served(served) => self.served = served,
             Input::Explained(mut explained) => {
                 if explained.job.give_up.is_none() {
-                    let containers = self.containers.mounted_in(&explained.namespaces);
-                    explained.records.extend(containers);
+                    let namespaces = std::mem::take(&mut explained.namespaces);
+                    self.containers.name_mounts(&mut explained.records, &namespaces);
                 }
                 self.devices.handle_explained(now(), explained, &mut self.journal);
             }

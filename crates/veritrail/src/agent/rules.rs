@@ -157,10 +157,9 @@ impl Rules {
         }
     }
 
-    /// Takes our rules out of the kernel.
+    /// Takes our rules out of the kernel. What they asked for until then is still on its way, and judged by them.
     pub(super) fn remove(&mut self, journal: &mut Journal) {
         tell(&self.installed.remove(), journal);
-        self.engine = None;
         self.status.in_kernel = self.installed.in_kernel() as u64;
     }
 
@@ -206,8 +205,8 @@ impl Rules {
                 self.status.dropped += 1;
                 Verdict::Drop
             }
-            Decision::CannotTell { missing: policy::audit::Field::ContId, .. }
-                if whose == Whose::NotYet =>
+            Decision::CannotTell { missing, .. }
+                if whose == Whose::NotYet && missing.is_beyond_kernels() =>
             {
                 Verdict::Wait
             }
@@ -373,6 +372,26 @@ mod tests {
         }
         assert_eq!(engine.judge(&heard, Whose::Unknown), Verdict::Keep);
         assert_eq!((engine.status.dropped, engine.status.undecided), (2, 1));
+    }
+
+    #[test]
+    fn a_rule_for_a_program_inside_containers_waits_for_the_container_too() {
+        let line = "-a always,exit -F arch=b64 -S open -F cont_exe=/usr/bin/nc -k k";
+        let mut engine = rules(Some(&[line]));
+        let heard = |exe: &str| {
+            let mut heard = call("6F757273016B", None);
+            heard.lines[0].extend(format!(" exe=\"{exe}\"").into_bytes());
+            heard
+        };
+        for (exe, whose, verdict) in [
+            ("/usr/bin/nc", Whose::NotYet, Verdict::Wait),
+            ("/usr/bin/nc", Whose::Known(ContId(5)), Verdict::Keep),
+            ("/usr/bin/nc", Whose::Known(ContId::UNSET), Verdict::Drop),
+            ("/usr/bin/nc", Whose::Unknown, Verdict::Keep),
+            ("/usr/bin/cat", Whose::NotYet, Verdict::Drop),
+        ] {
+            assert_eq!(engine.judge(&heard(exe), whose), verdict, "{exe} {whose:?}");
+        }
     }
 
     #[test]

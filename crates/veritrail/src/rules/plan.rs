@@ -90,7 +90,7 @@ fn way(rule: &Rule, front: bool, key: &str) -> Way {
         InKernel::Whole => (rule.clone(), None),
         InKernel::Broader(broader) if broader.is_for_everything() => {
             return Way::Refused(
-                "without contid, which no kernel knows, it would record every call of every \
+                "without contid and cont_..., which no kernel knows, it would record every call of every \
                  process: add -S or another condition"
                     .into(),
             );
@@ -174,10 +174,14 @@ mod tests {
                 "-a always,exit -S open -F contid=5 -F uid=3 -k c",
                 "-a always,exit -S open -F uid=3 -F key=ours -F key=c",
             ),
+            (
+                "-a always,exit -S open -F cont_dir=/srv -F contid=set -F perm=w -k c",
+                "-a always,exit -S open -F perm=w -F key=ours -F key=c",
+            ),
         ] {
             let Way::Kernel { marked, whole, front } = planned(line) else { panic!("{line}") };
             assert_eq!(marked.to_text(machine), kernel, "{line}");
-            assert_eq!((whole.is_some(), front), (line.contains("contid"), false), "{line}");
+            assert_eq!((whole.is_some(), front), (line.contains("cont"), false), "{line}");
             // On the lists for messages nothing says which agent's it is.
             let of_messages = line.contains(",user") || line.contains(",exclude");
             assert!(is_ours(&marked, "ours"), "{line}");
@@ -186,6 +190,7 @@ mod tests {
         assert!(matches!(planned("-A always,exit -S open"), Way::Kernel { front: true, .. }));
         for line in [
             "-a never,exit -F contid=5",
+            "-a never,exit -F cont_exe=/usr/bin/noisy",
             "-a never,user -F contid=5",
             "-a always,exclude -F contid>5",
         ] {
@@ -203,6 +208,7 @@ mod tests {
             ("-b 8192 -f 2", "no setting"),
             ("-l", "no rule"),
             ("-a always,exit -F contid=5", "every call of every process"),
+            ("-a always,exit -F cont_path=/etc/shadow", "every call of every process"),
             ("-a always,exit -F arch=b64 -F contid!=5 -k x", "every call of every process"),
             ("-a always,exclude", "matches nothing"),
             ("-a never,user -F uid=0 -k x", "ends the kernel's search"),

@@ -11,6 +11,7 @@ pub(crate) mod forward;
 pub(crate) mod install;
 pub(crate) mod metrics;
 pub(crate) mod oci_hook;
+pub(crate) mod report;
 pub(crate) mod rules;
 pub(crate) mod scrub;
 pub(crate) mod search;

@@ -9,6 +9,7 @@
 
 mod held;
 mod kernel;
+mod mounts;
 mod unregistered;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -345,13 +346,6 @@ impl Containers {
         while let Some(event) = self.held.next(Duration::MAX, |_| true) {
             self.decide(event, processes);
         }
-    }
-
-    /// The containers in whose mount namespaces a device is mounted, as records beside what is told of it.
-    pub(super) fn mounted_in(&self, namespaces: &[u32]) -> Vec<OwnRecord> {
-        let ids = self.engine.in_mounts(namespaces);
-        let labelled = Labelled::of_device(&ids, Confidence::Inferred);
-        labelled.map_or_else(Vec::new, |labelled| owned(labelled.records))
     }
 
     /// Does what is due, and answers whoever can be answered.

@@ -179,7 +179,7 @@ impl Performer {
 
     fn change(&mut self, change: &Change) -> Result<(), Failure> {
         if change.rule().in_kernel() != InKernel::Whole {
-            let what = "this kernel does not know contid, and evaluates no rule that has it";
+            let what = "this kernel does not know contid and cont_..., and evaluates no rule that has them";
             let hint = "put the rule into /etc/veritrail/rules.d: the agent evaluates it";
             return Err(Failure::new(Kind::Environment, what).hint(hint));
         }

@@ -19,6 +19,7 @@ Examples:
   veritrail search -m DM_CTRL,DM_EVENT -ts today -i
   veritrail search -if /var/log/audit/audit.log -k time-change -ts yesterday -te now
   veritrail search --trail /srv/trail --contid 123456 --json
+  veritrail search --contid web -ts today -sv no -i
 
 Times (-ts, -te): now, recent (10 minutes ago), this-hour, boot, today, yesterday, this-week,
   week-ago, this-month, this-year; mm/dd/yyyy or yyyy-mm-dd and/or hh:mm[:ss], local time;
@@ -144,9 +145,14 @@ pub(crate) struct Arguments {
     /// What was done or found, as op= has it: verify-data, integrity-checksum, ctr, ... (ours)
     #[arg(long, value_name = "OP", help_heading = "Integrity")]
     pub(super) op: Option<String>,
-    /// Container that was concerned itself, not merely as a parent (ours)
-    #[arg(long, value_name = "N", help_heading = "Integrity")]
-    pub(super) contid: Option<u64>,
+    /// Container that was concerned itself, not merely as a parent: its identifier, or what its runtime called it (ours)
+    ///
+    /// Its name, its runtime's id, or a beginning of that id that no other has. What is searched tells who
+    /// that was, and when: another container's events with the same identifier do not count, and a name that
+    /// was used again means each of its containers. Where several had it at once nothing is searched, and
+    /// they are listed.
+    #[arg(long, value_name = "N|NAME", help_heading = "Integrity")]
+    pub(super) contid: Option<String>,
 
     /// Texts have to match as a whole
     #[arg(short, long, help_heading = "How")]

@@ -72,7 +72,7 @@ impl Arguments {
                 sector: self.sector,
                 op: self.op.as_ref().map(|op| op.clone().into_bytes()),
             },
-            contid: self.contid,
+            containers: None,
         })
     }
 

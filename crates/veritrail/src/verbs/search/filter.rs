@@ -12,6 +12,7 @@ use record::{Fields, Line, RecordType, Value};
 
 use super::args::Sectors;
 use super::time::Millis;
+use super::whose::{Meant, is_of};
 
 /// What is searched for. Every criterion that is set has to hold.
 #[derive(Clone, Debug, Default)]
@@ -44,7 +45,8 @@ pub(super) struct Query {
     /// Texts are compared as a whole.
     pub(super) word: bool,
     pub(super) integrity: Integrity,
-    pub(super) contid: Option<u64>,
+    /// One of these.
+    pub(super) containers: Option<Vec<Meant>>,
 }
 
 /// A record type to look for.
@@ -146,6 +148,7 @@ impl Query {
         if !self.in_range(first.stamp().millis)
             || !self.header_fits(first)
             || !event.iter().any(|line| self.type_fits(line))
+            || self.containers.as_ref().is_some_and(|meant| !is_of(meant, event))
         {
             return false;
         }
@@ -180,7 +183,6 @@ impl Query {
             || self.subject.is_some()
             || self.object.is_some()
             || self.integrity.is_some()
-            || self.contid.is_some()
     }
 
     /// Whether records of this type can have anything to say: they are many, and long.
@@ -264,7 +266,6 @@ struct Facts<'a> {
     subjects: Vec<&'a [u8]>,
     objects: Vec<&'a [u8]>,
     integrity: bool,
-    contid: bool,
 }
 
 /// A user of a record: the number, and the name that an enriched record gives it.
@@ -286,9 +287,6 @@ impl Identity<'_> {
 impl<'a> Facts<'a> {
     fn add(&mut self, query: &Query, line: &Line<'a>) {
         let kind = line.effective_type();
-        if let Some(wanted) = query.contid {
-            self.contid |= has_container(line, wanted);
-        }
         if !query.asks(kind) {
             return;
         }
@@ -466,7 +464,6 @@ impl<'a> Facts<'a> {
                 .all(|(item, wanted)| self.texts(*item).any(|found| query.text_fits(wanted, found)))
             && self.contexts_fit(query)
             && (self.integrity || !query.integrity.is_some())
-            && (self.contid || query.contid.is_none())
     }
 
     fn contexts_fit(&self, query: &Query) -> bool {
@@ -542,23 +539,6 @@ fn went_well(text: &[u8]) -> bool {
     !failed && !matches!(text, b"0" | b"no")
 }
 
-/// Whether `wanted` is one of the containers that the record is about; the ancestors
-/// that follow one behind carets are not.
-fn has_container(line: &Line<'_>, wanted: u64) -> bool {
-    let kind = line.effective_type();
-    let tells = [RecordType::CONTAINER_ID, RecordType::CONTAINER_OP, RecordType::VT_CONTAINER];
-    let listed = tells.contains(&kind).then(|| line.fields().find_value(b"contid")).flatten();
-    let tagged = line.own_tail().and_then(|tail| Fields::new(tail).find_value(b"CONTID"));
-    [listed, tagged].into_iter().flatten().any(|value| {
-        value
-            .text()
-            .split(|b| *b == b',')
-            // `4^2^1`, an older spelling: what follows the first is ancestors.
-            .filter_map(|item| item.split(|b| *b == b'^').next())
-            .any(|item| digits::<u64>(item) == Some(wanted))
-    })
-}
-
 /// A decimal number, -1 meaning the largest.
 fn number<T: TryFrom<u64> + Unset>(value: Option<Value<'_>>) -> Option<T> {
     match value?.text() {
@@ -569,7 +549,7 @@ fn number<T: TryFrom<u64> + Unset>(value: Option<Value<'_>>) -> Option<T> {
 
 /// Only the one spelling that records have: digits without sign and leading zeros, so
 /// that a search for the bytes of a number finds every field that has it.
-fn digits<T: TryFrom<u64>>(text: &[u8]) -> Option<T> {
+pub(super) fn digits<T: TryFrom<u64>>(text: &[u8]) -> Option<T> {
     if text.is_empty() || text.len() > 20 || (text[0] == b'0' && text.len() > 1) {
         return None;
     }

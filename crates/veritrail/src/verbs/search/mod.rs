@@ -8,15 +8,21 @@ mod output;
 mod scan;
 mod source;
 mod time;
+mod whose;
 
 use std::io::{self, Write};
 
 pub(crate) use args::{Arguments, spell_out};
+pub(crate) use source::{Sources, read_line};
 pub(crate) use time::{Bound, Clock};
+pub(crate) use whose::{Meant, containers, meant, place};
+
+use filter::{Query, Type};
+use output::Printer;
+use record::{Line, RecordType};
+use scan::{Next, Stopped, Tally};
 
 use crate::outcome::{Failure, Kind, Outcome};
-use output::Printer;
-use scan::{Next, Stopped, Tally};
 
 /// Under which name the search was called, which decides what ausearch's users rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,10 +42,11 @@ impl Arguments {
         out: &mut dyn Write,
     ) -> Result<Outcome, Failure> {
         let format = self.output().map_err(|why| Failure::new(Kind::Usage, why))?;
-        let query = self.query(clock)?;
-        let parts = self.parts(manner)?;
-        let of_trail = parts.iter().any(|part| part.stored);
-        let patience = self.eoe_timeout.unwrap_or(if of_trail { 10 } else { 2 });
+        let mut query = self.query(clock)?;
+        let sources = Sources::find(&self.trail, &self.input, self.input_logs, manner)?;
+        query.containers = self.contid.as_ref().map(|word| meant(word, &sources)).transpose()?;
+        let parts = sources.open()?;
+        let patience = self.eoe_timeout.unwrap_or_else(|| sources.patience());
         let mut found = false;
         let zone = clock.zone().clone();
         let mut printer = Printer::new(out, format, zone, manner, self.line_buffered);
@@ -68,6 +75,27 @@ impl Arguments {
         }
         Ok(Outcome::No)
     }
+}
+
+/// Hands on every event that has a record of one of these types, between two times in ms since 1970.
+pub(crate) fn events(
+    sources: &Sources,
+    types: &[RecordType],
+    [from, to]: [Option<i64>; 2],
+    mut each: impl FnMut(&[Line<'_>]),
+) -> Result<(), Failure> {
+    let types = types.iter().copied().map(Type::Known).collect();
+    let query = Query { types, from, to, ..Query::default() };
+    let tally = scan::scan(sources.open()?, &query, sources.patience(), |event| {
+        each(event);
+        Ok::<_, std::convert::Infallible>(Next::Continue)
+    });
+    let tally = tally.map_err(|stopped| match stopped {
+        Stopped::Read(error) => source::failure(error),
+        Stopped::Receiver(never) => match never {},
+    })?;
+    report(&tally);
+    Ok(())
 }
 
 /// Says what could not be searched.

@@ -8,6 +8,7 @@ use memchr::memmem::Finder;
 use record::value::push_hex;
 
 use super::filter::{Number, Query, Text};
+use super::whose::Meant;
 
 /// Byte strings of which at least one stands in a record of every event that matches.
 #[derive(Debug)]
@@ -48,8 +49,18 @@ fn integrity(query: &Query) -> Option<Vec<Vec<u8>>> {
             Some(vec![format!("sector={}", range.first).into_bytes()])
         }
         Some(_) => Some(vec![b"sector=".to_vec()]),
-        None => query.contid.map(|_| vec![b"contid=".to_vec(), b"CONTID=".to_vec()]),
+        None => query.containers.as_ref().map(|meant| containers(meant)),
     }
+}
+
+/// A long number is rare by itself; a short one stands in other numbers everywhere.
+fn containers(meant: &[Meant]) -> Vec<Vec<u8>> {
+    let numbers: Vec<Vec<u8>> =
+        meant.iter().map(|one| one.contid().to_string().into_bytes()).collect();
+    if (1..=4).contains(&numbers.len()) && numbers.iter().all(|number| number.len() > 5) {
+        return numbers;
+    }
+    vec![b"contid=".to_vec(), b"CONTID=".to_vec()]
 }
 
 /// A text stands in a record as it is, or in hexadecimal.

@@ -4,7 +4,7 @@ mod fold;
 mod gather;
 mod late;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -20,7 +20,7 @@ use self::gather::{Gathered, Who, stamp};
 use crate::config::default_trail;
 use crate::json::Text;
 use crate::outcome::{Failure, Kind, Outcome};
-use crate::verbs::search::{Bound, Clock};
+use crate::verbs::search::{Bound, Clock, read_line};
 use crate::verbs::trail::from_trail;
 
 /// What the clock did: each step and slew with the times before and after, and by whom
@@ -176,34 +176,6 @@ impl Source {
 
 fn cannot_read(path: &Path, error: std::io::Error) -> Failure {
     Failure::new(Kind::Io, format!("cannot read {}", path.display())).because(error)
-}
-
-/// Longer lines are no records, and are passed over without being held.
-const LONGEST_LINE: usize = 1 << 16;
-
-/// The next line, without its end; false where there is none. Of a longer one nothing is left.
-fn read_line(log: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<bool> {
-    line.clear();
-    let mut any = false;
-    loop {
-        let here = log.fill_buf()?;
-        if here.is_empty() {
-            return Ok(any);
-        }
-        any = true;
-        let end = memchr::memchr(b'\n', here);
-        let piece = end.map_or(here, |end| here.get(..end).unwrap_or_default());
-        if line.len() + piece.len() <= LONGEST_LINE {
-            line.extend_from_slice(piece);
-        } else {
-            line.clear();
-        }
-        let used = end.map_or(here.len(), |end| end + 1);
-        log.consume(used);
-        if end.is_some() {
-            return Ok(true);
-        }
-    }
 }
 
 /// One row as JSON (docs/formats/clock.md).

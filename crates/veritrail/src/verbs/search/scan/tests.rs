@@ -3,6 +3,7 @@ use std::convert::Infallible;
 use proptest::prelude::*;
 
 use super::super::filter::{Integrity, Number, Text};
+use super::super::whose::Meant;
 use super::*;
 
 /// Gives a few bytes at a time, so that every place becomes the border of a chunk.
@@ -190,8 +191,8 @@ fn query() -> impl Strategy<Value = Query> {
         Just(of(Integrity { op: Some(b"verify-data".to_vec()), ..Integrity::default() })),
         Just(of(Integrity { device: Some(device), ..Integrity::default() })),
         Just(of(Integrity { sector: Some(sector), ..Integrity::default() })),
-        Just(Query { contid: Some(7), ..Query::default() }),
-        Just(Query { contid: Some(1), ..Query::default() }),
+        Just(Query { containers: Some(vec![Meant::Identifier(7)]), ..Query::default() }),
+        Just(Query { containers: Some(vec![Meant::Identifier(1)]), ..Query::default() }),
         Just(Query { exit: Some(-13), ..Query::default() }),
         Just(Query { syscall: Some(5), success: None, ..Query::default() }),
         Just(Query { success: Some(false), ..Query::default() }),
