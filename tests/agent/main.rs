@@ -20,6 +20,7 @@ mod lacking;
 mod life;
 mod losses;
 mod modes;
+mod packets;
 mod processes;
 mod reuse;
 mod rules;

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The first two examples of "[PATCH ghak90 V5 00/10] audit: implement container identifier", on a stock kernel.
+# The three examples of "[PATCH ghak90 V5 00/10] audit: implement container identifier", on a stock kernel.
 #
 # Changed beyond paths:
 # - An agent runs: it labels, and writes the records that this kernel does not know.
@@ -8,6 +8,9 @@
 # - The filter on the identifier stands in a file of the agent's and not in `auditctl -a`: no kernel takes contid, so
 #   it is the agent's to evaluate (docs/guide.md, Rules). It watches a folder of this test and not all of /tmp.
 # - perl became dd with the same system call: perl is not everywhere. It waits for a line, and not for a second.
+# - The third runs in a network namespace of its own, with its loopback interface up: this machine's rules stay as they
+#   are. Where this kernel does not tell the namespace of a packet, others that have 127.0.0.1 too may be in the list.
+# - There `sleep 5` became `sleep 20`, and the second that it waits for the record as long as it takes.
 set -euo pipefail
 
 mkdir rules.d watched
@@ -69,3 +72,41 @@ if grep -q "5\.$key" records; then
     grep "5\.$key" records
     exit 1
 fi
+
+# "Test multiple containers on one netns"
+for tool in iptables ip ping unshare; do
+    if ! command -v "$tool" >/dev/null; then
+        echo "SKIPPED: the third example: $tool is not installed"
+        exit 0
+    fi
+done
+cat >third <<'EOF'
+set -euo pipefail
+ip link set lo up
+sleep 20 &
+child1=$!
+containerid1=123451
+echo $containerid1 >"$proc/$child1/audit_containerid"
+sleep 20 &
+child2=$!
+containerid2=123452
+echo $containerid2 >"$proc/$child2/audit_containerid"
+if ! iptables -I INPUT -i lo -p icmp --icmp-type echo-request -j AUDIT --type accept ||
+    ! iptables -I INPUT -t mangle -i lo -p icmp --icmp-type echo-request -j MARK --set-mark 0x12345555; then
+    echo "SKIPPED: the third example: this kernel has no AUDIT or MARK for iptables"
+    exit 0
+fi
+bash -c "ping -q -c 1 127.0.0.1 >/dev/null 2>&1"
+for _ in $(seq 100); do
+    ausearch --trail trail -i -m NETFILTER_PKT >records || true
+    grep -q contid= records && break
+    sleep 0.1
+done
+ausearch --trail trail -i -m NETFILTER_PKT | grep mark=0x12345555
+ausearch --trail trail -i -m NETFILTER_PKT | grep contid= | grep $containerid1 | grep $containerid2
+kill $child1 $child2
+EOF
+proc=$proc unshare -n bash third | tee said
+grep -q '^SKIPPED' said && exit 0
+grep -Eq '^type=NETFILTER_PKT .*mark=0x12345555 saddr=127.0.0.1 daddr=127.0.0.1 proto=icmp' said
+grep -Eq '^type=CONTAINER_ID .*contid=(.*,)?123452,123451(,| |$)' said

@@ -82,7 +82,7 @@ const PROGRAMS: [&str; 54] = [
 ];
 
 /// The parts of the kernel's modules that have anything to do with us.
-const MODULES: [&str; 23] = [
+const MODULES: [&str; 27] = [
     "arch/x86/crypto/",
     "crypto/",
     "drivers/block/loop",
@@ -105,8 +105,15 @@ const MODULES: [&str; 23] = [
     "fs/squashfs/",
     "fs/xfs/",
     "lib/",
+    "net/ipv4/netfilter/ip",
+    "net/ipv6/netfilter/ip6",
+    "net/netfilter/nf_tables",
+    "net/netfilter/nft_",
     "net/netfilter/x",
 ];
+
+/// What iptables loads by name.
+const XTABLES: &str = "usr/lib/x86_64-linux-gnu/xtables";
 
 impl Image {
     /// All that does not change from run to run: the stock tools and the modules of a kernel.
@@ -156,6 +163,9 @@ impl Image {
     /// The same of a tool that one scenario wants: of this machine, or unpacked by scripts/vm-tools.
     pub(crate) fn tool(&mut self, name: &str, unpacked: &Path) -> Result<(), String> {
         let from = ["usr/sbin", "usr/bin"].map(|directory| unpacked.join(directory).join(name));
+        if name == "iptables" {
+            self.files(XTABLES, &Path::new("/").join(XTABLES))?;
+        }
         match from.iter().find(|path| path.exists()) {
             Some(from) => self.executable(&format!("usr/bin/{name}"), from),
             None => self.program(name),

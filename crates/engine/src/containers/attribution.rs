@@ -5,7 +5,7 @@ use record::units::ContId;
 use record::write::Body;
 use record::{Line, RecordType};
 
-use super::{Confidence, Record};
+use super::{Confidence, Packet, Record};
 use crate::tasks::Tasks;
 
 /// The container of a process at a time.
@@ -84,8 +84,8 @@ pub struct Concerned {
     pub subject: Option<u32>,
     /// The processes it was done to, `opid=` of OBJ_PID, each once.
     pub targets: Vec<u32>,
-    /// It is a packet, of a network namespace that the record does not name.
-    pub packet: bool,
+    /// The packet that it is, of a network namespace that the record does not name.
+    pub packet: Option<Packet>,
     /// It is about a device, in a thread of the kernel that stands for nobody.
     pub device: bool,
 }
@@ -118,7 +118,13 @@ impl Concerned {
                         concerned.targets.extend(target);
                     }
                 }
-                RecordType::NETFILTER_PKT => concerned.packet = true,
+                RecordType::NETFILTER_PKT => {
+                    let [source, destination] = [b"saddr", b"daddr"].map(|name| {
+                        let value = line.fields().find_value(name)?;
+                        str::from_utf8(value.text()).ok()?.parse().ok()
+                    });
+                    concerned.packet = Some(Packet { source, destination });
+                }
                 RecordType::DM_EVENT => concerned.device = true,
                 _ => {}
             }

@@ -20,10 +20,12 @@
 //! Sans-I/O. Bounded: [`LIVES`] containers, [`PROCESSES`] processes, [`REQUESTS`] requests at a time.
 
 mod attribution;
+mod ended;
 mod judge;
 mod lives;
 mod networks;
 mod refusals;
+mod packets;
 mod report;
 mod set;
 mod state;
@@ -34,10 +36,13 @@ use std::time::Duration;
 use record::units::ContId;
 
 pub use self::attribution::{Attribution, Concerned, Labelled};
+use self::ended::Ended;
 pub use self::judge::{Errno, Facts, Labelling, Refusal, Standing, judge};
 pub use self::lives::{Caller, Description, Drift, Kind, LONGEST_TEXT, Life, Registrar};
 use self::networks::Networks;
 use self::refusals::Refusals;
+use self::packets::Packets;
+pub use self::packets::{Interfaces, Packet};
 use self::set::Request;
 pub use self::set::{Again, NotStored, Target};
 pub use self::state::State;
@@ -52,9 +57,6 @@ pub const PROCESSES: usize = 65_536;
 
 /// Requests that may be under way; one more is answered EAGAIN.
 pub const REQUESTS: usize = 256;
-
-/// Ended processes that are remembered, as what was before their end may be heard after it.
-const ENDED: usize = 8192;
 
 /// So long after a listing that did not settle everything the next one is asked for.
 pub const LIST_AGAIN: Duration = Duration::from_secs(5);
@@ -188,11 +190,9 @@ pub struct Containers {
     members: BTreeMap<ProcessId, Member>,
     networks: Networks,
     refusals: Refusals,
+    packets: Packets,
     aborted: Aborted,
-    /// Those that ended, in the order in which that was heard.
-    ended: (VecDeque<(u64, ProcessId)>, BTreeSet<ProcessId>),
-    /// Ends until then are not all remembered.
-    forgotten: u64,
+    ended: Ended,
     /// Until then something was lost, and not listed since.
     doubt: Option<u64>,
     listing: bool,
@@ -216,9 +216,9 @@ impl Containers {
             members: BTreeMap::new(),
             networks: Networks::default(),
             refusals: Refusals::default(),
+            packets: Packets::default(),
             aborted: Aborted::default(),
-            ended: (VecDeque::new(), BTreeSet::new()),
-            forgotten: 0,
+            ended: Ended::default(),
             doubt: None,
             listing: false,
             next_listing: None,
@@ -271,16 +271,16 @@ impl Containers {
                 here.extend(self.see(now, sighting, label, Confidence::Inferred));
             }
         }
-        if self.forgotten >= began_ns {
+        if self.ended.forgotten() >= began_ns {
             // One of them may have ended since.
-            self.doubt(self.forgotten);
+            self.doubt(self.ended.forgotten());
         }
         let gone = self.members.iter().filter(|(id, member)| {
             member.seen < began_ns && id.start_ns < began_ns && !here.contains(*id)
         });
         let gone: Vec<ProcessId> = gone.map(|(id, _)| *id).collect();
         for id in gone {
-            self.take(id);
+            self.take(id, began_ns);
         }
         if self.doubt.is_none() {
             self.next_listing = None;
@@ -378,12 +378,6 @@ impl Containers {
         self.lives.iter().filter(|(_, life)| is_in(life)).map(|(id, _)| *id).collect()
     }
 
-    /// The containers in a network namespace, by its inode number, the one that came last first.
-    #[must_use]
-    pub fn in_network(&self, namespace: u32) -> Vec<ContId> {
-        self.networks.list(namespace)
-    }
-
     /// What did not find room, and what is doubted.
     #[must_use]
     pub fn counters(&self) -> Counters {
@@ -407,10 +401,14 @@ impl Containers {
         let Sighting { at_ns, id: as_seen, image, .. } = sighting;
         let known = self.same(*as_seen);
         let id = known.unwrap_or(*as_seen);
-        if self.has_ended(id) {
+        if self.ended.has(id) {
             return None;
         }
         let known = known.and_then(|id| self.members.get(&id).copied());
+        // The ring is read after a set was done: what it tells of before that is known better.
+        if known.is_some_and(|known| *at_ns < known.seen && label.generation <= known.generation) {
+            return Some(id);
+        }
         // What was told before a newer set comes after it.
         let label = match known {
             Some(member) if member.generation >= label.generation => {
@@ -437,7 +435,9 @@ impl Containers {
             self.lives.insert(contid, Life::new(now, ContId::UNSET, image, id.pid));
             self.revision += 1;
         }
-        if !self.put(id, Member { contid, generation, network, seen }) {
+        // Since when one that is found was there is not known.
+        let since = if confidence == Confidence::Certain { *at_ns } else { id.start_ns };
+        if !self.put(id, Member { contid, generation, network, seen }, since) {
             return None;
         }
         if let Some(Member { contid: before, .. }) = known
@@ -458,8 +458,8 @@ impl Containers {
         if !known && !is_target && sighting.label.is_none_or(|label| label.generation == 0) {
             return;
         }
-        self.remember_ended(sighting.at_ns, sighting.id);
-        if let Some(member) = self.take(id)
+        self.ended.push(sighting.at_ns, sighting.id);
+        if let Some(member) = self.take(id, sighting.at_ns)
             && !self.end_if_empty(member.contid, id.pid, &sighting.image)
             && self.doubt.is_some()
         {
@@ -477,35 +477,42 @@ impl Containers {
         ends
     }
 
-    /// Puts a process where it belongs, from where it was. False where there is no room.
-    fn put(&mut self, id: ProcessId, member: Member) -> bool {
+    /// Puts a process where it belongs since then, from where it was. False where there is no room.
+    fn put(&mut self, id: ProcessId, member: Member, since_ns: u64) -> bool {
         if self.members.len() >= PROCESSES && !self.members.contains_key(&id) {
             self.counters.processes_turned_away += 1;
             self.say_full(0, "processes", PROCESSES);
             self.doubt(member.seen);
             return false;
         }
+        let before = self.members.insert(id, member);
+        let is_here =
+            |known: Member| (known.contid, known.network) == (member.contid, member.network);
         if let Some(life) = self.lives.get_mut(&member.contid) {
-            life.processes = life.processes.saturating_add(1);
             life.last = id.pid;
-            self.networks.add(member.network, member.contid);
+            if before.is_some_and(is_here) {
+                return true;
+            }
+            life.processes = life.processes.saturating_add(1);
+            self.networks.add(member.network, member.contid, since_ns);
         }
-        if let Some(before) = self.members.insert(id, member) {
-            self.leave(before);
+        if let Some(before) = before {
+            self.leave(before, since_ns);
         }
         true
     }
 
-    fn take(&mut self, id: ProcessId) -> Option<Member> {
+    /// A process has gone from where it was, by then.
+    fn take(&mut self, id: ProcessId, until_ns: u64) -> Option<Member> {
         let member = self.members.remove(&id)?;
-        self.leave(member);
+        self.leave(member, until_ns);
         Some(member)
     }
 
-    fn leave(&mut self, member: Member) {
+    fn leave(&mut self, member: Member, until_ns: u64) {
         if let Some(life) = self.lives.get_mut(&member.contid) {
             life.processes = life.processes.saturating_sub(1);
-            self.networks.remove(member.network, member.contid);
+            self.networks.remove(member.network, member.contid, until_ns);
         }
     }
 
@@ -543,27 +550,6 @@ impl Containers {
         let first = ProcessId { start_ns: id.start_ns / TICK_NS * TICK_NS, ..id };
         let last = ProcessId { start_ns: first.start_ns.saturating_add(TICK_NS - 1), ..id };
         self.members.range(first..=last).map(|(known, _)| *known).find(|known| known.may_be(id))
-    }
-
-    fn has_ended(&self, id: ProcessId) -> bool {
-        let first = ProcessId { start_ns: id.start_ns / TICK_NS * TICK_NS, ..id };
-        let last = ProcessId { start_ns: first.start_ns.saturating_add(TICK_NS - 1), ..id };
-        self.ended.1.contains(&id)
-            || (id == first && self.ended.1.range(first..=last).next().is_some())
-    }
-
-    fn remember_ended(&mut self, at_ns: u64, id: ProcessId) {
-        let (order, set) = &mut self.ended;
-        if !set.insert(id) {
-            return;
-        }
-        order.push_back((at_ns, id));
-        if order.len() > ENDED
-            && let Some((at_ns, oldest)) = order.pop_front()
-        {
-            set.remove(&oldest);
-            self.forgotten = self.forgotten.max(at_ns);
-        }
     }
 
     fn doubt(&mut self, until_ns: u64) {

@@ -311,10 +311,10 @@ impl Containers {
         let target = self.same(target).unwrap_or(target);
         let seen = self.members.get(&target).map_or(at.boottime_ns, |known| known.seen);
         let old = self.members.get(&target).map_or(before.contid, |known| known.contid);
-        self.put(target, Member { contid, generation, network, seen });
-        self.settle(generation, contid);
+        self.put(target, Member { contid, generation, network, seen }, at.boottime_ns);
+        self.settle(generation, contid, at.boottime_ns);
         if ended {
-            self.take(target);
+            self.take(target, seen);
         }
         // The life that the target left, and its own, if both it and its children have gone already.
         for id in [old, contid] {
@@ -328,26 +328,26 @@ impl Containers {
     }
 
     fn abort(&mut self, req: ReqId, request: &Request, pending: &Pending, errno: Errno) {
-        let Pending { target, before, label: Label { contid, generation }, .. } = *pending;
+        let Pending { target, before, label: Label { contid, generation }, at, .. } = *pending;
         self.acts.push_back(Act::Abort { target, generation, restore: before });
         if self.aborted.push(generation, before.contid) {
             self.counters.sets_forgotten += 1;
         }
         self.revision += 1;
-        self.settle(generation, before.contid);
+        self.settle(generation, before.contid, at.boottime_ns);
         self.refuse(request, target.pid, before.contid, contid);
         self.answer(req, request, Err(errno), None);
     }
 
-    /// Whoever was born with a label whose outcome was not known belongs there.
-    fn settle(&mut self, generation: u64, contid: ContId) {
+    /// Whoever was born with a label of then whose outcome was not known belongs there.
+    fn settle(&mut self, generation: u64, contid: ContId, at_ns: u64) {
         let born = self.members.iter().filter(|(_, member)| member.generation == generation);
         let born: Vec<(ProcessId, Member)> = born.map(|(id, member)| (*id, *member)).collect();
         for (id, member) in born {
             if contid.is_set() {
-                self.put(id, Member { contid, ..member });
+                self.put(id, Member { contid, ..member }, id.start_ns.max(at_ns));
             } else {
-                self.take(id);
+                self.take(id, member.seen);
             }
         }
     }

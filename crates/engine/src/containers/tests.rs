@@ -1,6 +1,7 @@
 //! Whole machines in virtual time: a kernel that keeps labels as tasks do, and loses events on demand.
 
 mod machine;
+mod packets;
 mod records;
 
 use record::units::ContId;
@@ -455,23 +456,23 @@ fn a_network_namespace_lists_its_containers() {
         target
     });
     let both = [ContId(123_452), ContId(123_451)];
-    assert_eq!(machine.containers.in_network(NET), both);
+    assert_eq!(machine.in_network(NET), both);
     // A child more and less changes nothing.
     let child = machine.fork(second);
     machine.exit(child);
     machine.deliver();
-    assert_eq!(machine.containers.in_network(NET), both);
+    assert_eq!(machine.in_network(NET), both);
     let child = machine.fork(first);
     machine.unshare(first, |namespaces| namespaces.network = 4444);
     machine.deliver();
-    assert_eq!(machine.containers.in_network(NET), both);
-    assert_eq!(machine.containers.in_network(4444), [ContId(123_451)]);
+    assert_eq!(machine.in_network(NET), both);
+    assert_eq!(machine.in_network(4444), [ContId(123_451)]);
     machine.exit(child);
     machine.deliver();
-    assert_eq!(machine.containers.in_network(NET), [ContId(123_452)]);
+    assert_eq!(machine.in_network(NET), [ContId(123_452)]);
     machine.exit(second);
     machine.deliver();
-    assert!(machine.containers.in_network(NET).is_empty());
+    assert!(machine.in_network(NET).is_empty());
     // One that goes elsewhere while it is labelled.
     let third = machine.fork(628);
     machine.after_store = Some(|machine, target| {
@@ -479,11 +480,11 @@ fn a_network_namespace_lists_its_containers() {
         machine.deliver();
     });
     machine.write(third, b"3").unwrap();
-    assert_eq!(machine.containers.in_network(5555), [ContId(3)]);
-    assert!(machine.containers.in_network(NET).is_empty());
+    assert_eq!(machine.in_network(5555), [ContId(3)]);
+    assert!(machine.in_network(NET).is_empty());
     machine.exit(first);
     machine.deliver();
-    assert!(machine.containers.in_network(4444).is_empty());
+    assert!(machine.in_network(4444).is_empty());
 }
 
 #[test]

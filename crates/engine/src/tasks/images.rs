@@ -81,6 +81,12 @@ impl Images {
         self.newest.as_ref().map_or(0, |(since, _)| *since)
     }
 
+    /// Those of that time and later, as far as they are known.
+    pub(super) fn since_then(&self, at: u64) -> impl Iterator<Item = &Image> {
+        let before = self.before.as_deref().filter(|_| self.since() > at);
+        self.newest.iter().chain(before).map(|(_, image)| image)
+    }
+
     /// The one of that time, or the oldest there is, and whether it is of that time.
     pub(super) fn at(&self, at: u64) -> Option<(&Image, bool)> {
         let (since, newest) = self.newest.as_ref()?;

@@ -150,6 +150,9 @@ pub struct Counts {
     pub sets_forgotten: u64,
 }
 
+/// Processes that are named of a network namespace: one or the other has ended unheard.
+const INSIDE: usize = 8;
+
 /// Losses that are told apart; of more, the oldest become one.
 const LOSSES: usize = 64;
 
@@ -335,6 +338,27 @@ impl Tasks {
     pub fn process(&self, id: ProcessId) -> Option<(&Process, &Image)> {
         let process = self.processes.get(&id)?;
         Some((process, process.images.newest()))
+    }
+
+    /// The network namespaces of processes that lived then or later, by inode number, each with some that
+    /// are in it, as far as was heard.
+    #[must_use]
+    pub fn networks(&self, at_ns: u64) -> BTreeMap<u32, Vec<u32>> {
+        let mut found: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for (id, process) in &self.processes {
+            if process.ended.is_some_and(|end| end < at_ns) {
+                continue;
+            }
+            let now = process.images.newest().namespaces.network;
+            let images = process.images.since_then(at_ns);
+            for network in images.map(|image| image.namespaces.network).filter(|n| *n != 0) {
+                let inside = found.entry(network).or_default();
+                if process.ended.is_none() && network == now && inside.len() < INSIDE {
+                    inside.push(id.pid);
+                }
+            }
+        }
+        found
     }
 
     /// How many are kept.

@@ -251,21 +251,6 @@ int BPF_PROG(veritrail_clock_values_of, unsigned int clock, void *timex, const v
 	return 0;
 }
 
-/* Of linux/trace_events.h, as user space has always had them. */
-struct clock_enter {
-	__u64 common;
-	__s32 number;
-	__u32 unset; /* whatever was on the stack */
-	__u64 args[6];
-};
-
-struct clock_exit {
-	__u64 common;
-	__s32 number;
-	__u32 unset;
-	__s64 result;
-};
-
 #ifdef __TARGET_ARCH_x86
 #define NR_adjtimex 159
 #define NR_settimeofday 164
@@ -316,19 +301,19 @@ static __always_inline int clock_enter(__s32 number, __u64 first, __u64 second)
 
 /* A program may read no more arguments than the call has: this is for adjtimex. */
 SEC("tracepoint")
-int veritrail_clock_call_1(struct clock_enter *enter)
+int veritrail_clock_call_1(struct call_enter *enter)
 {
 	return clock_enter(enter->number, enter->args[0], 0);
 }
 
 SEC("tracepoint")
-int veritrail_clock_call_2(struct clock_enter *enter)
+int veritrail_clock_call_2(struct call_enter *enter)
 {
 	return clock_enter(enter->number, enter->args[0], enter->args[1]);
 }
 
 SEC("tracepoint")
-int veritrail_clock_called(struct clock_exit *exit)
+int veritrail_clock_called(struct call_exit *exit)
 {
 	clock_end(exit->result, 0, true);
 	return 0;

@@ -18,7 +18,8 @@ const PROGRAMS: usize = 16;
 pub struct Failures {
     /// The ring had no room: events lost.
     pub reserve: u64,
-    /// A map had no room or no entry: events lost. Of [`Program::Labels`]: the label is kept elsewhere.
+    /// A map had no room or no entry: events lost. Of [`Program::Labels`]: the label is kept elsewhere. Of
+    /// packets as of the ring: their namespace is not told.
     pub storage: u64,
     /// Memory could not be read: events that lack something.
     pub read: u64,
@@ -61,7 +62,7 @@ impl Counters {
     /// Events of all programs that nobody heard of.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        let telling = Program::ALL.into_iter().filter(|program| *program != Program::Labels);
+        let telling = Program::ALL.into_iter().filter(|program| program.can_lose());
         let lost = telling.map(|program| self.of(program).lost());
         lost.fold(0, u64::saturating_add)
     }

@@ -14,6 +14,8 @@ enum program {
 	PROGRAM_NAMESPACES = 4,
 	PROGRAM_CLOCK = 5,
 	PROGRAM_LABELS = 8, /* tells none */
+	PROGRAM_PACKETS_XT = 9,
+	PROGRAM_PACKETS_NFT = 10,
 	PROGRAMS = 16,
 };
 
@@ -71,6 +73,21 @@ struct head {
 	__u32 kind;
 	__u32 detail; /* by kind */
 	struct task task;
+};
+
+/* Of linux/trace_events.h, as user space has always had them. */
+struct call_enter {
+	__u64 common;
+	__s32 number;
+	__u32 unset; /* whatever was on the stack */
+	__u64 args[6];
+};
+
+struct call_exit {
+	__u64 common;
+	__s32 number;
+	__u32 unset;
+	__s64 result;
 };
 
 static __always_inline void failed(enum program program, enum failure failure)

@@ -168,6 +168,27 @@ struct linux_binprm {
 	const char *filename;
 };
 
+struct nf_hook_state {
+	struct net *net;
+};
+
+struct xt_action_param {
+	const struct nf_hook_state *state;
+};
+
+struct nft_pktinfo {
+	const struct nf_hook_state *state;
+};
+
+struct sk_buff {
+	unsigned char *data;
+};
+
+/* kernel/audit.c */
+struct audit_buffer {
+	struct sk_buff *skb;
+};
+
 #pragma clang attribute pop
 
 #endif

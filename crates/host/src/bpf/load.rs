@@ -1,5 +1,6 @@
 //! Programs into the kernel: all at once, and where that is refused each on its own.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -126,10 +127,12 @@ impl Programs {
         // The system calls are watched only where the functions behind them cannot be: that costs
         // every call of every process.
         let (mut instead, mut able): (Vec<_>, Vec<_>) =
-            asked.into_iter().partition(|program| *program == Program::ClockCalls);
-        if !able.contains(&Program::Clock) {
-            able.append(&mut instead);
-        }
+            asked.into_iter().partition(|program| program.stands_in_for().is_some());
+        let is_free = |program: &mut Program, able: &[Program]| {
+            program.stands_in_for().is_none_or(|first| !able.contains(&first))
+        };
+        let free: Vec<Program> = instead.extract_if(.., |one| is_free(one, &able)).collect();
+        able.extend(free);
         let has_labels = able.contains(&Program::Labels);
         let mut pins = Pins::Off;
         let mut folder = wanted.pins.as_deref().filter(|_| has_labels).map(Folder::open);
@@ -142,16 +145,13 @@ impl Programs {
         while let Err((why, Some(refused))) = &loaded
             && able.contains(refused)
         {
-            able.retain(|program| program != refused);
             set(*refused, State::Missing(why.clone()));
-            if *refused == Program::Clock {
-                // It has nothing to add its values to.
-                if able.contains(&Program::ClockValues) {
-                    set(Program::ClockValues, State::Missing(why.clone()));
-                }
-                able.retain(|program| *program != Program::ClockValues);
-                able.append(&mut instead);
+            for lost in able.iter().filter(|program| program.adds_to() == Some(*refused)) {
+                set(*lost, State::Missing(why.clone()));
             }
+            able.retain(|program| program != refused && program.adds_to() != Some(*refused));
+            let free: Vec<Program> = instead.extract_if(.., |one| is_free(one, &able)).collect();
+            able.extend(free);
             loaded = load_some(&able, wanted, &maps);
         }
         match loaded {
@@ -162,11 +162,12 @@ impl Programs {
             }
             Ok(object) => {
                 let mut attached = Vec::new();
+                let mut running = Vec::new();
                 // Programs at one place run in the order in which they came: a child has its label
                 // before it is told.
                 able.sort_by_key(|program| *program != Program::Labels);
                 for program in able {
-                    match attach(&object, program) {
+                    match attach(&object, program, &mut running) {
                         Ok(mut links) => {
                             if program == Program::Labels
                                 && let Some(folder) = folder.take()
@@ -288,21 +289,36 @@ fn load_some(
         Ok(object)
     };
     Said::clear();
-    prepare().and_then(OpenObject::load).map_err(|error| (Said::because(&error), Said::refused()))
+    prepare()
+        .and_then(OpenObject::load)
+        .map_err(|error| (Said::because(&error), Said::refused(programs)))
 }
 
-fn attach(object: &Object, program: Program) -> Result<Vec<Link>, String> {
+/// Attaches the functions of a program, but for those that `running` has, and adds them to it.
+fn attach(
+    object: &Object,
+    program: Program,
+    running: &mut Vec<OsString>,
+) -> Result<Vec<Link>, String> {
     Said::clear();
-    if program == Program::ClockCalls {
-        return attach_to_calls(object);
+    if program.stands_in_for().is_some() {
+        return attach_to_calls(object, program);
     }
-    let functions = object.progs_mut().filter(|one| is_of(program, one.name()));
-    let links = functions.map(|function| function.attach());
-    links.collect::<Result<Vec<_>, _>>().map_err(|error| Said::because(&error))
+    let mut links = Vec::new();
+    let mut names = Vec::new();
+    for function in object.progs_mut().filter(|one| is_of(program, one.name())) {
+        let name = function.name().to_owned();
+        if !running.contains(&name) {
+            links.push(function.attach().map_err(|error| Said::because(&error))?);
+            names.push(name);
+        }
+    }
+    running.extend(names);
+    Ok(links)
 }
 
-/// The calls of [`Program::ClockCalls`], by the number of arguments that they have.
-const CLOCK_CALLS: [(&str, &[&str]); 3] = [
+/// The calls whose tracepoints functions are attached to; of those that read arguments by the number of these.
+const CALLS: [(&str, &[&str]); 4] = [
     ("veritrail_clock_call_1", &["sys_enter_adjtimex"]),
     (
         "veritrail_clock_call_2",
@@ -317,13 +333,14 @@ const CLOCK_CALLS: [(&str, &[&str]); 3] = [
             "sys_exit_settimeofday",
         ],
     ),
+    ("veritrail_namespaces_called", &["sys_exit_setns", "sys_exit_unshare"]),
 ];
 
-fn attach_to_calls(object: &Object) -> Result<Vec<Link>, String> {
+fn attach_to_calls(object: &Object, program: Program) -> Result<Vec<Link>, String> {
     let tracepoints = Tracepoints::open().map_err(|error| format!("no tracefs: {error}"))?;
     let mut links = Vec::new();
-    for function in object.progs_mut() {
-        let calls = CLOCK_CALLS.iter().find(|(name, _)| function.name() == *name);
+    for function in object.progs_mut().filter(|one| is_of(program, one.name())) {
+        let calls = CALLS.iter().find(|(name, _)| function.name() == *name);
         for call in calls.iter().flat_map(|(_, calls)| calls.iter()) {
             let event = tracepoints.event(call).map_err(|error| format!("{call}: {error}"))?;
             // The link takes the descriptor over.
@@ -371,10 +388,10 @@ impl Said {
         SAID.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// The program that it was said about: `libbpf: prog 'NAME': ...`.
-    fn refused() -> Option<Program> {
+    /// The one of these programs that it was said about: `libbpf: prog 'NAME': ...`.
+    fn refused(programs: &[Program]) -> Option<Program> {
         let said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
-        named(&said)
+        named(&said, programs)
     }
 
     /// The error, and the first thing that libbpf said about it.
@@ -386,14 +403,14 @@ impl Said {
     }
 }
 
-fn named(said: &str) -> Option<Program> {
+fn named(said: &str, programs: &[Program]) -> Option<Program> {
     let mut names = said.lines().filter_map(|line| {
         let named = |what: &str| Some(line.split_once(what)?.1.split_once('\'')?.0);
         if named("map '").is_some_and(|name| pins::is_of_labels(name.as_ref())) {
             return Some(Program::Labels);
         }
         let name = named("prog '")?;
-        Program::ALL.into_iter().find(|program| program.functions().contains(&name))
+        programs.iter().copied().find(|program| program.functions().contains(&name))
     });
     names.next()
 }
@@ -413,11 +430,14 @@ mod tests {
         let said = "libbpf: Error loading vmlinux BTF: -2\n\
                     libbpf: prog 'veritrail_unshare': BPF program load failed: -EPERM\n\
                     libbpf: failed to load object 'veritrail'\n";
-        assert_eq!(named(said), Some(Program::Namespaces));
+        assert_eq!(named(said, &Program::ALL), Some(Program::Namespaces));
         let said = "libbpf: map 'labels': failed to create: -EPERM\n";
-        assert_eq!(named(said), Some(Program::Labels));
-        assert_eq!(named("libbpf: map 'events': failed to create: -EPERM\n"), None);
-        assert_eq!(named("libbpf: prog 'other': x\nprog 'veritrail_"), None);
-        assert_eq!(named(""), None);
+        assert_eq!(named(said, &Program::ALL), Some(Program::Labels));
+        assert_eq!(named("libbpf: map 'events': failed to create: -EPERM\n", &Program::ALL), None);
+        assert_eq!(named("libbpf: prog 'other': x\nprog 'veritrail_", &Program::ALL), None);
+        assert_eq!(named("", &Program::ALL), None);
+        // Two have this one, and the first of them was refused before.
+        let said = "libbpf: prog 'veritrail_packet_told': BPF program load failed: -EPERM\n";
+        assert_eq!(named(said, &[Program::Fork, Program::PacketsNft]), Some(Program::PacketsNft));
     }
 }

@@ -31,4 +31,4 @@ pub use pins::{Pins, unpin};
 pub use program::{Program, Statistics};
 pub use ring::{Read, Reader};
 pub use shared::{Opened, Shared};
-pub use wire::{Entered, Event, Malformed, Task};
+pub use wire::{Entered, Event, Malformed, Packet, Task};

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * Tasks that enter other namespaces without running another program. There is no tracepoint for
- * it but those of all system calls, which every system call would pay for: so by the functions
- * themselves, where the kernel lets programs there.
+ * it but those of system calls, which every system call pays for: so by the functions themselves,
+ * and by the tracepoints only where the kernel lets no program there.
  */
 #ifndef VERITRAIL_NAMESPACES_H
 #define VERITRAIL_NAMESPACES_H
@@ -35,8 +35,6 @@ static __always_inline int tell_namespaces(long result, enum entered how)
 #define SETNS "fexit/__riscv_sys_setns"
 #else
 #define SETNS "fexit/__se_sys_setns"
-#endif
-
 SEC(SETNS)
 int BPF_PROG(veritrail_setns, const void *registers, long result)
 {
@@ -48,5 +46,21 @@ int BPF_PROG(veritrail_unshare, unsigned long flags, int result)
 {
 	return tell_namespaces(result, ENTERED_UNSHARE);
 }
+
+#ifdef __TARGET_ARCH_x86
+#define NR_setns 308
+#else /* asm-generic/unistd.h */
+#define NR_setns 268
+#endif
+
+SEC("tracepoint")
+int veritrail_namespaces_called(struct call_exit *exit)
+{
+	enum entered how = exit->number == NR_setns ? ENTERED_SETNS : ENTERED_UNSHARE;
+
+	return tell_namespaces(exit->result, how);
+}
+
+#endif
 
 #endif

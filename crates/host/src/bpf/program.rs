@@ -22,6 +22,12 @@ pub enum Program {
     ClockValues,
     /// Where [`Program::Clock`] cannot be had: the same by the tracepoints of system calls.
     ClockCalls,
+    /// Where [`Program::Namespaces`] cannot be had: the same by the tracepoints of the system calls.
+    NamespaceCalls,
+    /// The network namespaces of packets that `iptables -j AUDIT` has recorded, by the numbers of their records.
+    PacketsXt,
+    /// The same of nft's `log level audit`.
+    PacketsNft,
     /// The audit container id of a task, which its children have too ([`Labels`](super::Labels)). It tells
     /// no event: the others tell the id.
     Labels,
@@ -29,7 +35,7 @@ pub enum Program {
 
 impl Program {
     /// All of them.
-    pub const ALL: [Program; 8] = [
+    pub const ALL: [Program; 11] = [
         Program::Fork,
         Program::Exec,
         Program::Exit,
@@ -37,6 +43,9 @@ impl Program {
         Program::Clock,
         Program::ClockValues,
         Program::ClockCalls,
+        Program::NamespaceCalls,
+        Program::PacketsXt,
+        Program::PacketsNft,
         Program::Labels,
     ];
 
@@ -52,6 +61,9 @@ impl Program {
             Program::ClockValues => 6,
             Program::ClockCalls => 7,
             Program::Labels => 8,
+            Program::PacketsXt => 9,
+            Program::PacketsNft => 10,
+            Program::NamespaceCalls => 11,
         }
     }
 
@@ -72,11 +84,36 @@ impl Program {
             Program::Clock => "clock",
             Program::ClockValues => "clock-values",
             Program::ClockCalls => "clock-calls",
+            Program::NamespaceCalls => "namespace-calls",
+            Program::PacketsXt => "packets-xt",
+            Program::PacketsNft => "packets-nft",
             Program::Labels => "labels",
         }
     }
 
-    /// Its functions in the object. A program of several tells its event only with all of them.
+    /// The one that it stands in for: it costs every system call, and runs only where that one cannot.
+    pub(super) fn stands_in_for(self) -> Option<Program> {
+        match self {
+            Program::ClockCalls => Some(Program::Clock),
+            Program::NamespaceCalls => Some(Program::Namespaces),
+            _ => None,
+        }
+    }
+
+    /// The one without which it has nothing to add to.
+    pub(super) fn adds_to(self) -> Option<Program> {
+        (self == Program::ClockValues).then_some(Program::Clock)
+    }
+
+    /// Whether something is not heard of where a call in it fails. Labels are told by the others, and a packet's
+    /// record comes from the kernel itself.
+    #[must_use]
+    pub fn can_lose(self) -> bool {
+        !matches!(self, Program::Labels | Program::PacketsXt | Program::PacketsNft)
+    }
+
+    /// Its functions in the object. A program of several tells its event only with all of them; two programs
+    /// may share one.
     pub(super) fn functions(self) -> &'static [&'static str] {
         match self {
             Program::Fork => &["veritrail_fork"],
@@ -91,6 +128,13 @@ impl Program {
             ],
             // Which of them is loaded says the kernel.
             Program::ClockValues => &["veritrail_clock_values", "veritrail_clock_values_of"],
+            Program::NamespaceCalls => &["veritrail_namespaces_called"],
+            Program::PacketsXt => {
+                &["veritrail_packet_xt", "veritrail_packet_xt_done", "veritrail_packet_told"]
+            }
+            Program::PacketsNft => {
+                &["veritrail_packet_nft", "veritrail_packet_nft_done", "veritrail_packet_told"]
+            }
             Program::Labels => &["veritrail_inherit"],
             Program::ClockCalls => {
                 &["veritrail_clock_call_1", "veritrail_clock_call_2", "veritrail_clock_called"]
@@ -116,6 +160,15 @@ impl Program {
             }
             Program::ClockCalls => {
                 "who changes the clock is known where an audit rule matches the call"
+            }
+            Program::NamespaceCalls => {
+                "a process in other namespaces is seen there when it runs another program, or ends"
+            }
+            Program::PacketsXt => {
+                "whose network namespace a packet of iptables' AUDIT was in is inferred from its addresses"
+            }
+            Program::PacketsNft => {
+                "whose network namespace a packet of nft's log was in is inferred from its addresses"
             }
             Program::Labels => "no process can be given an audit container id",
         }

@@ -13,6 +13,7 @@
 #include "describe.h"
 #include "clock.h"
 #include "namespaces.h"
+#include "packets.h"
 #include "tasks.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -3,6 +3,7 @@
 //! The bytes are our own program's, but a reader may be of another version than whoever loaded the
 //! program: what is short or unknown is counted, never guessed.
 
+use record::{EventId, Line};
 use thiserror::Error;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -104,6 +105,19 @@ pub enum Event {
     },
     /// The clock was changed by a call.
     Clock(Box<ClockCall>),
+    /// The kernel has made a record of a packet.
+    Packet(Packet),
+}
+
+/// A packet that there is a record of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// The record's number and stamp.
+    pub id: EventId,
+    /// When, in nanoseconds since boot.
+    pub boottime_ns: u64,
+    /// Inode number of the network namespace that the packet was in.
+    pub net_ns: u32,
 }
 
 /// A call that changes namespaces.
@@ -116,15 +130,16 @@ pub enum Entered {
 }
 
 impl Event {
-    /// Who did it.
+    /// Who did it; none of a packet, which is nobody's.
     #[must_use]
-    pub fn task(&self) -> &Task {
+    pub fn task(&self) -> Option<&Task> {
         match self {
             Event::Fork(task)
             | Event::Exec { task, .. }
             | Event::Exit { task, .. }
-            | Event::Namespaces { task, .. } => task,
-            Event::Clock(call) => &call.task,
+            | Event::Namespaces { task, .. } => Some(task),
+            Event::Clock(call) => Some(&call.task),
+            Event::Packet(_) => None,
         }
     }
 }
@@ -168,9 +183,21 @@ impl Event {
                 let (raw, _) = Raw::read_from_prefix(rest).map_err(|_| short)?;
                 Ok(Event::Clock(Box::new(raw.call(head.detail, head.task()))))
             }
+            9 | 10 => {
+                let id = packet_id(rest).ok_or(short)?;
+                let Head { boottime_ns, net_ns, .. } = head;
+                Ok(Event::Packet(Packet { id, boottime_ns, net_ns }))
+            }
             kind => Err(Malformed::Unknown(kind)),
         }
     }
+}
+
+/// `audit(SEC.MMM:SERIAL)`, with anything behind it.
+fn packet_id(stamp: &[u8]) -> Option<EventId> {
+    let end = stamp.iter().position(|byte| *byte == b')')?;
+    let line = [b"type=NETFILTER_PKT msg=", stamp.get(..=end)?, b": "].concat();
+    Line::parse(&line).ok().map(|line| line.id())
 }
 
 impl Head {
@@ -254,6 +281,17 @@ mod tests {
             Event::parse(&bytes(3, 256, b"")),
             Ok(Event::Exit { task: expected, code: 256 })
         );
+    }
+
+    #[test]
+    fn a_packet_is_of_the_record_whose_number_was_read() {
+        let packet = |stamp: &[u8]| Event::parse(&bytes(9, 0, stamp));
+        let id = EventId { millis: 1_795_301_006_620, serial: 803 };
+        let expected = Event::Packet(Packet { id, boottime_ns: 100, net_ns: 10 });
+        assert_eq!(packet(b"audit(1795301006.620:803): \0\x01garbage"), Ok(expected));
+        for wrong in [&b"audit(1795301006.620:803"[..], b"", b"audit(1.2:x): ", b"\0\0\0)"] {
+            assert!(matches!(packet(wrong), Err(Malformed::Short(_))), "{wrong:?}");
+        }
     }
 
     #[test]

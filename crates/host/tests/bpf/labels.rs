@@ -93,7 +93,7 @@ pub(crate) fn of_family(events: &[Event], first: u32) -> Vec<&Event> {
     let mut family = HashSet::from([first]);
     let ours = |event: &&Event| match event {
         Event::Fork(task) => family.contains(&task.parent) && family.insert(task.tgid),
-        event => family.contains(&event.task().tgid),
+        event => family.contains(&event.task().unwrap().tgid),
     };
     events.iter().filter(ours).collect()
 }
@@ -122,7 +122,7 @@ fn short_processes_have_the_label_of_whoever_began_them() {
     // Each forks, runs its program and ends; the shell ends too.
     assert_eq!(events.len(), 3 * 300 + 1);
     for event in events {
-        assert_eq!(told(event.task()), (123_456, label.generation), "{event:?}");
+        assert_eq!(told(event.task().unwrap()), (123_456, label.generation), "{event:?}");
     }
     for gone in [labels(&opened).get(&target).map(drop), labels(&opened).set(&target, label)] {
         assert_eq!(gone.unwrap_err().raw_os_error(), Some(libc::ESRCH));
@@ -139,9 +139,9 @@ fn who_has_no_label_gives_none() {
     let pid = shell(20);
     let events = drain(&mut opened);
     let events = of_family(&events, std::process::id());
-    let ours: Vec<_> = events.iter().filter(|event| event.task().parent == pid).collect();
+    let ours: Vec<_> = events.iter().filter(|event| event.task().unwrap().parent == pid).collect();
     assert_eq!(ours.len(), 60);
-    assert!(ours.iter().all(|event| told(event.task()) == (UNSET, 0)));
+    assert!(ours.iter().all(|event| told(event.task().unwrap()) == (UNSET, 0)));
     // Nobody is given the unset id.
     let shell = Waiting::new("true");
     let refused = labels(&opened).set(&shell.target, label(UNSET)).unwrap_err();
@@ -206,11 +206,12 @@ fn threads_and_siblings() {
     let family = of_family(&events, target.tgid());
     let children = family.iter().filter(|event| matches!(event, Event::Fork(_))).count();
     assert_eq!(children, 4, "{family:#?}");
-    let of_sibling: Vec<_> = events.iter().filter(|event| event.task().tgid == sibling).collect();
+    let of_sibling: Vec<_> =
+        events.iter().filter(|event| event.task().unwrap().tgid == sibling).collect();
     let [Event::Fork(begun), Event::Exit { .. }] = of_sibling[..] else { panic!("{of_sibling:?}") };
     assert_eq!(begun.parent, std::process::id());
     for event in family.into_iter().chain(of_sibling) {
-        assert_eq!(told(event.task()), (7, label.generation), "{event:?}");
+        assert_eq!(told(event.task().unwrap()), (7, label.generation), "{event:?}");
     }
 }
 
@@ -262,7 +263,7 @@ fn what_is_aborted_is_taken_back_from_all_who_inherited_it() {
     shell.kill();
     let ends = drain(&mut opened);
     for event in of_family(&[events, ends].concat(), tgid) {
-        assert_eq!(told(event.task()), (5, 0), "{event:?}");
+        assert_eq!(told(event.task().unwrap()), (5, 0), "{event:?}");
     }
 }
 
@@ -312,7 +313,7 @@ fn forks_meanwhile_have_one_or_the_other() {
     let mut begun = HashMap::new();
     let (mut labelled, mut not, mut between) = (0, 0, 0);
     for event in of_family(&events, tgid) {
-        let task = event.task();
+        let task = event.task().unwrap();
         let of = match by_generation.get(&task.generation) {
             Some(round) => {
                 assert_eq!(task.contid, round.label.contid, "{task:?}");

@@ -69,11 +69,12 @@ fn every_process_is_told_once() {
     drain(&mut opened);
     let pid = shell(500);
     let events = drain(&mut opened);
-    let ours = |event: &&Event| event.task().tgid == pid || event.task().parent == pid;
+    let ours =
+        |event: &&Event| event.task().unwrap().tgid == pid || event.task().unwrap().parent == pid;
     let (mut forks, mut execs, mut exits) = (0, 0, 0);
     let mut shell_start = None;
     for event in events.iter().filter(ours) {
-        let task = event.task();
+        let task = event.task().unwrap();
         assert!(task.boottime_ns >= task.start_boottime);
         match event {
             Event::Fork(task) if task.tgid == pid => {
@@ -142,13 +143,15 @@ fn other_namespaces_are_told_where_the_kernel_lets_us() {
     let pid = unshare.id();
     assert!(unshare.wait().unwrap().success());
     let events = drain(&mut opened);
-    let ours = || events.iter().filter(|event| event.task().tgid == pid);
-    let before = ours().find(|event| matches!(event, Event::Fork(_))).unwrap().task().net_ns;
+    let ours = || events.iter().filter(|event| event.task().unwrap().tgid == pid);
+    let before =
+        ours().find(|event| matches!(event, Event::Fork(_))).unwrap().task().unwrap().net_ns;
     let told = ours().find_map(|event| match event {
         Event::Namespaces { task, how: host::bpf::Entered::Unshare } => Some(task.net_ns),
         _ => None,
     });
-    let after = ours().rfind(|event| matches!(event, Event::Exec { .. })).unwrap().task().net_ns;
+    let after =
+        ours().rfind(|event| matches!(event, Event::Exec { .. })).unwrap().task().unwrap().net_ns;
     assert_eq!(told, Some(after));
     assert_ne!(before, after);
 }
@@ -167,12 +170,12 @@ fn another_end_reads_what_this_one_loaded() {
     let pid = shell(3);
     // A second reader goes on where the first one ended.
     let first = drain(&mut opened);
-    assert!(first.iter().any(|event| event.task().tgid == pid));
+    assert!(first.iter().any(|event| event.task().unwrap().tgid == pid));
     drop(opened);
     let pid = shell(3);
     let mut opened = programs.share().unwrap().unwrap().open().unwrap();
     let next = drain(&mut opened);
-    assert!(next.iter().any(|event| event.task().tgid == pid));
+    assert!(next.iter().any(|event| event.task().unwrap().tgid == pid));
     assert!(next.iter().all(|event| !first.contains(event)));
 }
 

@@ -114,7 +114,7 @@ fn no_fork_falls_between_two_programs() {
         programs = next;
         let events = drain_some(&mut opened);
         let family = of_family(&events, shell.target.tgid());
-        assert!(family.iter().all(|event| event.task().contid == 12));
+        assert!(family.iter().all(|event| event.task().unwrap().contid == 12));
         told += family.len();
     }
     println!("{told} events of labelled processes while programs took turns");
@@ -170,8 +170,8 @@ fn a_label_that_found_no_memory_is_kept_elsewhere() {
     let mut shell = Waiting::new("/bin/true; true");
     let tgid = shell.target.tgid();
     let events = drain(&mut opened);
-    let began = events.iter().find(|event| event.task().tgid == tgid).unwrap();
-    let start = began.task().start_boottime;
+    let began = events.iter().find(|event| event.task().unwrap().tgid == tgid).unwrap();
+    let start = began.task().unwrap().start_boottime;
     let open = |name| MapHandle::from_pinned_path(bpffs.pins().join(name)).unwrap();
     let entry = |start| {
         let words: [u64; 4] = [13, UNSET, 0, start];
@@ -191,5 +191,5 @@ fn a_label_that_found_no_memory_is_kept_elsewhere() {
     let events = drain(&mut opened);
     let family = of_family(&events, tgid);
     assert!(family.len() >= 3);
-    assert!(family.iter().all(|event| event.task().contid == 13), "{family:#?}");
+    assert!(family.iter().all(|event| event.task().unwrap().contid == 13), "{family:#?}");
 }

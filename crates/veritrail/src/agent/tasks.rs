@@ -53,8 +53,13 @@ impl Processes {
             }
         }
         for event in &batch.events {
-            if let Some(change) = change(event) {
-                let sighting = sighting(event.task());
+            if let Event::Packet(packet) = event {
+                containers.handle_packet(packet);
+            }
+            if let Some(change) = change(event)
+                && let Some(task) = event.task()
+            {
+                let sighting = sighting(task);
                 containers.handle_process(&change, &sighting);
                 self.tasks.handle(change, sighting);
             }

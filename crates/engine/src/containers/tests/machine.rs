@@ -301,6 +301,11 @@ impl Machine {
         std::mem::take(&mut self.said)
     }
 
+    /// Those that are in the namespace now.
+    pub(super) fn in_network(&self, network: u32) -> Vec<ContId> {
+        self.containers.networks.list_of(network, self.now, self.now).unwrap()
+    }
+
     pub(super) fn attribution(&self, pid: u32, at_ns: u64) -> Attribution {
         Attribution::of(&self.tasks, pid, at_ns, at_ns)
     }

@@ -92,7 +92,12 @@ fn who_is_asked_about() {
         "type=DM_EVENT msg=audit(1.000:4): module=verity op=verify-data dev=7:0 sector=1 res=0";
     assert!(concerned(&[event]).device);
     let packet = "type=NETFILTER_PKT msg=audit(1.000:5): mark=0x12345555 saddr=127.0.0.1 daddr=127.0.0.1 proto=1";
-    assert!(concerned(&[packet]).packet);
+    let local = "127.0.0.1".parse().ok();
+    let of = concerned(&[packet]).packet.unwrap();
+    assert_eq!((of.source, of.destination), (local, local));
+    let unread = "type=NETFILTER_PKT msg=audit(1.000:5): mark=0x0 saddr=? daddr=fe80::1 proto=-1";
+    let of = concerned(&[unread]).packet.unwrap();
+    assert_eq!((of.source, of.destination), (None, "fe80::1".parse().ok()));
     let rule = "type=CONFIG_CHANGE msg=audit(1.000:6): pid=5 op=add_rule list=4 res=1";
     assert!(concerned(&[rule]).is_empty());
 }

@@ -8,6 +8,7 @@
 //! ```
 
 mod held;
+mod interfaces;
 mod kernel;
 mod mounts;
 mod unregistered;
@@ -24,13 +25,14 @@ use engine::containers::{
     Labelled, Labelling, Moment, ReqId, State, Ticket,
 };
 use engine::tasks::{Change, Label, Sighting};
-use host::bpf::Labels;
+use host::bpf::{Labels, Packet};
 use record::units::ContId;
 use record::{EventId, Line};
 use serde::{Deserialize, Serialize};
 use trail::Field;
 
 use self::held::{Event, Held};
+use self::interfaces::Seen;
 use self::kernel::Kernel;
 pub(crate) use self::unregistered::leave as leave_unregistered;
 use super::doorkeeper::wire::{Answered, Asked, FromAgent};
@@ -123,6 +125,7 @@ pub(super) struct Containers {
     /// Answers that wait for their record, and for the tick after it.
     answers: VecDeque<(Handed, Duration, Asker, Result<Answer, Errno>)>,
     held: Held,
+    interfaces: Seen,
     ready: VecDeque<Ready>,
     /// The revision that was shown.
     told: u64,
@@ -164,6 +167,7 @@ impl Containers {
             tickets: BTreeMap::new(),
             answers: VecDeque::new(),
             held: Held::default(),
+            interfaces: Seen::default(),
             ready: VecDeque::new(),
             told: 0,
             path,
@@ -246,6 +250,11 @@ impl Containers {
         self.engine.handle(moment(), change, sighting);
     }
 
+    /// The kernel has made a record of a packet. In the order of the events of processes.
+    pub(super) fn handle_packet(&mut self, &Packet { id, boottime_ns, net_ns }: &Packet) {
+        self.engine.handle_packet(id, net_ns, boottime_ns);
+    }
+
     /// What programs tell was lost.
     pub(super) fn handle_lost(&mut self, until_ns: u64) {
         self.engine.handle_lost(moment(), until_ns);
@@ -319,7 +328,16 @@ impl Containers {
             }) => Whose::Known(contid),
             _ => Whose::Unknown,
         };
-        let labelled = Labelled::of_tasks(&concerned, find);
+        let labelled = match &concerned.packet {
+            // It is nobody's: its event has no other record.
+            Some(packet) => {
+                let seen = &mut self.interfaces;
+                self.engine.of_packet(id, packet, [from_ns, to_ns], move || {
+                    seen.at(to_ns, processes.tasks())
+                })
+            }
+            None => Labelled::of_tasks(&concerned, find),
+        };
         let records = labelled.map(|labelled| (owned(labelled.records), labelled.confidence));
         if whole.is_some() || records.is_some() {
             self.ready.push_back(Ready { id, whole, whose, records });

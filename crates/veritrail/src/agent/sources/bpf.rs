@@ -266,6 +266,10 @@ impl Told {
                 Program::Labels => {
                     Before { lost: 0, incomplete: failures.label.saturating_add(statistics.missed) }
                 }
+                // The record is there: of its network namespace is said how sure that is.
+                _ if !program.can_lose() => {
+                    Before { lost: 0, incomplete: failures.lost().saturating_add(failures.read) }
+                }
                 _ => Before {
                     lost: failures.lost().saturating_add(statistics.missed),
                     incomplete: failures.read,
