@@ -3,6 +3,8 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use crate::auditing::Auditing;
 use crate::bench::{Agent, Bench, soon};
@@ -10,6 +12,9 @@ use crate::containers::{file, start};
 
 /// Records, and who was in the namespace: nothing else.
 const CONFIG: &str = "[agent]\nsources = [\"audit\", \"bpf\"]\n";
+
+/// Some ticks of audit's clock.
+const TICKS: Duration = Duration::from_millis(50);
 
 const UNSET: &str = "18446744073709551615";
 
@@ -187,13 +192,15 @@ fn a_packet_names_the_containers_of_its_network_namespace() {
     } else {
         eprintln!("SKIPPED: {test}: nft: {}", String::from_utf8_lossy(&nft.stderr).trim());
     }
-    // One ends.
+    // One ends. A stamp stands for the tick after it, and who was there in that may have been meant.
     drop(first);
+    thread::sleep(TICKS);
     check(&bench, &witness, "packets-xt", "198.51.100.2", "123452");
     // The other goes into a namespace of its own.
     let before = second.network();
     second.go();
     soon("its own namespace", || second.network() != before);
+    thread::sleep(TICKS);
     witness.ping("198.51.100.3");
     if is_told(&bench, "packets-xt") {
         soon("the record", || beside(&bench, "daddr=198.51.100.3 ").is_some());

@@ -1,5 +1,6 @@
 # Programs that tell of processes: all of them load, each process is heard once, other namespaces
 # are seen, and what finds no room is a gap with its number.
+#@ modules: xt_AUDIT nft_log
 #@ limit: 300
 
 # source KEY: a count of the source bpf.

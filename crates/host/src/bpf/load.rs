@@ -314,6 +314,9 @@ fn attach(
         }
     }
     running.extend(names);
+    if links.is_empty() && !running.iter().any(|name| is_of(program, name)) {
+        return Err("the object has no function of it".into());
+    }
     Ok(links)
 }
 

@@ -35,6 +35,8 @@ static __always_inline int tell_namespaces(long result, enum entered how)
 #define SETNS "fexit/__riscv_sys_setns"
 #else
 #define SETNS "fexit/__se_sys_setns"
+#endif
+
 SEC(SETNS)
 int BPF_PROG(veritrail_setns, const void *registers, long result)
 {
@@ -60,7 +62,5 @@ int veritrail_namespaces_called(struct call_exit *exit)
 
 	return tell_namespaces(exit->result, how);
 }
-
-#endif
 
 #endif

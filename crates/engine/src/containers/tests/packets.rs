@@ -37,7 +37,7 @@ fn a_packet_is_of_those_who_were_in_its_namespace_then() {
     machine.deliver();
     let id = record_at(&machine);
     // Told by the kernel, and read after all of it: of that time only.
-    let mut at = |machine: &mut Machine, at_ns: u64| {
+    let at = |machine: &mut Machine, at_ns: u64| {
         machine.containers.handle_packet(id, NET, at_ns);
         let nobody = || panic!("it was told");
         told(machine.containers.of_packet(id, &Packet::default(), [at_ns; 2], nobody))
@@ -106,8 +106,8 @@ fn a_packet_whose_namespace_was_not_told_is_never_certain() {
     let unset = format!("CONTAINER_ID contid=7,{UNSET} VT_CONF=ambiguous VT_VIA=netns");
     assert_eq!(of(&local, &[unread, interfaces(NET, lo, 0)]), [unset]);
     let unknown = format!("CONTAINER_ID contid={UNSET} VT_CONF=unknown VT_VIA=netns");
-    assert_eq!(of(&local, &[]), [unknown.clone()]);
-    assert_eq!(of(&local, &[interfaces(4444, &[], 1)]), [unknown]);
+    assert_eq!(of(&local, &[]), [&*unknown]);
+    assert_eq!(of(&local, &[interfaces(4444, &[], 1)]), [&*unknown]);
     // What the kernel could not read may be anybody's.
     assert_eq!(of(&Packet::default(), &same), either);
 }
