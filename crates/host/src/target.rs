@@ -105,6 +105,15 @@ impl Target {
         }
     }
 
+    /// The text of its `/proc/PID/cgroup`: a line for each hierarchy, `NUMBER:CONTROLLERS:PATH`. Whoever is in a
+    /// group may have chosen the end of its path.
+    ///
+    /// # Errors
+    /// ESRCH where it was waited for.
+    pub fn control_groups(&self) -> io::Result<Vec<u8>> {
+        process::read(&self.folder, "cgroup").map_err(gone)
+    }
+
     /// The processes that it has to wait for, of all its threads, those that have ended too. Some may be
     /// left out where others are waited for meanwhile; where there are any, one is told.
     ///

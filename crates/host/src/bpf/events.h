@@ -16,6 +16,7 @@ enum program {
 	PROGRAM_LABELS = 8, /* tells none */
 	PROGRAM_PACKETS_XT = 9,
 	PROGRAM_PACKETS_NFT = 10,
+	PROGRAM_GROUPS = 12,
 	PROGRAMS = 16,
 };
 

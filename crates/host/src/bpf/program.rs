@@ -31,11 +31,13 @@ pub enum Program {
     /// The audit container id of a task, which its children have too ([`Labels`](super::Labels)). It tells
     /// no event: the others tell the id.
     Labels,
+    /// Processes that come into another control group.
+    Groups,
 }
 
 impl Program {
     /// All of them.
-    pub const ALL: [Program; 11] = [
+    pub const ALL: [Program; 12] = [
         Program::Fork,
         Program::Exec,
         Program::Exit,
@@ -47,6 +49,7 @@ impl Program {
         Program::PacketsXt,
         Program::PacketsNft,
         Program::Labels,
+        Program::Groups,
     ];
 
     /// The number that `events.h` gives it.
@@ -64,6 +67,7 @@ impl Program {
             Program::PacketsXt => 9,
             Program::PacketsNft => 10,
             Program::NamespaceCalls => 11,
+            Program::Groups => 12,
         }
     }
 
@@ -88,6 +92,7 @@ impl Program {
             Program::PacketsXt => "packets-xt",
             Program::PacketsNft => "packets-nft",
             Program::Labels => "labels",
+            Program::Groups => "groups",
         }
     }
 
@@ -136,6 +141,7 @@ impl Program {
                 &["veritrail_packet_nft", "veritrail_packet_nft_done", "veritrail_packet_told"]
             }
             Program::Labels => &["veritrail_inherit"],
+            Program::Groups => &["veritrail_attach", "veritrail_begin_elsewhere"],
             Program::ClockCalls => {
                 &["veritrail_clock_call_1", "veritrail_clock_call_2", "veritrail_clock_called"]
             }
@@ -171,6 +177,9 @@ impl Program {
                 "whose network namespace a packet of nft's log was in is inferred from its addresses"
             }
             Program::Labels => "no process can be given an audit container id",
+            Program::Groups => {
+                "containers that no hook registers, and programs run in one, are found every 5 s"
+            }
         }
     }
 }

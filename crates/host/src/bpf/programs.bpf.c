@@ -12,6 +12,7 @@
 #include "labels.h"
 #include "describe.h"
 #include "clock.h"
+#include "groups.h"
 #include "namespaces.h"
 #include "packets.h"
 #include "tasks.h"

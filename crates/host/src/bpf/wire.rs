@@ -107,6 +107,16 @@ pub enum Event {
     Clock(Box<ClockCall>),
     /// The kernel has made a record of a packet.
     Packet(Packet),
+    /// A process came into another control group.
+    Group {
+        /// Who, in the new one.
+        task: Task,
+        /// The hierarchy, as `/proc/PID/cgroup` numbers them: 0 is the unified one.
+        hierarchy: u32,
+        /// The group's path in it, any bytes but line feeds and NUL, at most 1,023; empty where the
+        /// process began there, and `/proc` has to be asked.
+        path: Vec<u8>,
+    },
 }
 
 /// A packet that there is a record of.
@@ -137,7 +147,8 @@ impl Event {
             Event::Fork(task)
             | Event::Exec { task, .. }
             | Event::Exit { task, .. }
-            | Event::Namespaces { task, .. } => Some(task),
+            | Event::Namespaces { task, .. }
+            | Event::Group { task, .. } => Some(task),
             Event::Clock(call) => Some(&call.task),
             Event::Packet(_) => None,
         }
@@ -187,6 +198,13 @@ impl Event {
                 let id = packet_id(rest).ok_or(short)?;
                 let Head { boottime_ns, net_ns, .. } = head;
                 Ok(Event::Packet(Packet { id, boottime_ns, net_ns }))
+            }
+            12 => {
+                let length = usize::try_from(head.detail).map_err(|_| short)?;
+                // Beside the hierarchy there is padding.
+                let (hierarchy, rest) = <[u32; 2]>::read_from_prefix(rest).map_err(|_| short)?;
+                let path = rest.get(..length).ok_or(short)?.to_vec();
+                Ok(Event::Group { task: head.task(), hierarchy: hierarchy[0], path })
             }
             kind => Err(Malformed::Unknown(kind)),
         }
@@ -279,8 +297,11 @@ mod tests {
         assert_eq!(Event::parse(&bytes(2, 7, b"/bin/sh\0old")), Ok(exec));
         assert_eq!(
             Event::parse(&bytes(3, 256, b"")),
-            Ok(Event::Exit { task: expected, code: 256 })
+            Ok(Event::Exit { task: expected.clone(), code: 256 })
         );
+        let behind = [&ours(4)[..], &ours(0), b"/docker/1\0old"].concat();
+        let group = Event::Group { task: expected, hierarchy: 4, path: b"/docker/1".to_vec() };
+        assert_eq!(Event::parse(&bytes(12, 9, &behind)), Ok(group));
     }
 
     #[test]
@@ -301,6 +322,10 @@ mod tests {
             assert_eq!(Event::parse(&whole[..length]), Err(Malformed::Short(length)));
         }
         assert_eq!(Event::parse(&bytes(99, 0, b"")), Err(Malformed::Unknown(99)));
+        let group = bytes(9, 2, &[&ours(0)[..], &ours(0), b"/d"].concat());
+        for length in 0..group.len() {
+            assert_eq!(Event::parse(&group[..length]), Err(Malformed::Short(length)));
+        }
         let long = bytes(2, u32::MAX, b"");
         assert_eq!(Event::parse(&long), Err(Malformed::Short(long.len())));
     }
