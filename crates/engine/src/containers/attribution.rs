@@ -6,7 +6,7 @@ use record::write::Body;
 use record::{Line, RecordType};
 
 use super::{Confidence, Packet, Record};
-use crate::tasks::Tasks;
+use crate::tasks::{Process, Tasks};
 
 /// The container of a process at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub struct Attribution {
     pub contid: ContId,
     /// Others that it may have been, where that cannot be told.
     pub or: Vec<ContId>,
-    /// How sure it is: `Certain`, `Late`, `Ambiguous` or `Unknown`.
+    /// How sure it is: `Inferred` where it had no label, and was in a container's control group.
     pub confidence: Confidence,
 }
 
@@ -28,18 +28,34 @@ impl Attribution {
     /// is that of the tick before its event.
     ///
     /// It always answers; [`Tasks::has_heard`] says whether to wait. What is asked too early is `Late`.
+    /// `in_group` is the container of a control group, by its inode number.
     #[must_use]
-    pub fn of(tasks: &Tasks, pid: u32, from_ns: u64, to_ns: u64) -> Attribution {
+    pub fn of(
+        tasks: &Tasks,
+        pid: u32,
+        from_ns: u64,
+        to_ns: u64,
+        in_group: impl Fn(u64) -> Option<ContId>,
+    ) -> Attribution {
         let to_ns = to_ns.max(from_ns);
         let mut found: Vec<ContId> = Vec::new();
         let (mut is_certain, mut is_sure, mut any) = (tasks.has_heard(to_ns), true, false);
-        for (process, surely) in tasks.holders(pid, from_ns, to_ns) {
+        let mut is_inferred = false;
+        // Who has no label and is in a container's group was there before it was labelled, or ended
+        // before it could be.
+        let mut of_group = |process: &Process, contid: ContId, at: u64| {
+            let group = (!contid.is_set()).then(|| in_group(process.cgroup(at)?)).flatten();
+            is_inferred |= group.is_some();
+            group.unwrap_or(contid)
+        };
+        for (process, began_ns, surely) in tasks.holders(pid, from_ns, to_ns) {
             any = true;
             is_sure &= surely;
             // It was set in that span: nobody knows on which side of it the event is.
             for at in [to_ns, from_ns] {
                 match process.contid(at) {
                     Some((contid, of_then)) => {
+                        let contid = of_group(process, contid, at.max(began_ns));
                         is_certain &= of_then || at < to_ns;
                         if !found.contains(&contid) {
                             found.push(contid);
@@ -51,8 +67,9 @@ impl Attribution {
         }
         if !any {
             // It has ended, and its last records came after it.
-            let last = tasks.last_holder(pid, to_ns).and_then(|last| last.contid(to_ns));
-            found.extend(last.map(|(contid, _)| contid));
+            let last = tasks.last_holder(pid, to_ns);
+            let last = last.and_then(|last| Some((last, last.contid(to_ns)?.0)));
+            found.extend(last.map(|(last, contid)| of_group(last, contid, to_ns)));
             is_certain = false;
         }
         let mut found = found.into_iter();
@@ -60,6 +77,7 @@ impl Attribution {
         let or: Vec<ContId> = found.collect();
         let confidence = match (or.is_empty(), is_certain) {
             (false, _) => Confidence::Ambiguous,
+            (true, _) if is_inferred => Confidence::Inferred,
             (true, true) => Confidence::Certain,
             (true, false) => Confidence::Late,
         };

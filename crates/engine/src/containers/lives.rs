@@ -3,7 +3,8 @@
 use record::units::ContId;
 
 use super::Moment;
-use crate::tasks::{Image, Namespaces, ProcessId};
+use super::groups::Group;
+use crate::tasks::{Image, Namespaces, ProcessId, Sighting};
 
 /// Who reads or writes `audit_containerid`: as the request showed it, and its process at that moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +70,19 @@ pub struct Description {
 }
 
 impl Description {
+    /// This, and what it leaves open as the other one has it.
+    #[must_use]
+    pub fn or(&self, other: &Description) -> Description {
+        let [this, other] = [self.clone(), other.clone()];
+        Description {
+            runtime: this.runtime.or(other.runtime),
+            id: this.id.or(other.id),
+            name: this.name.or(other.name),
+            image: this.image.or(other.image),
+            digest: this.digest.or(other.digest),
+        }
+    }
+
     /// Whether every text is short enough to be kept.
     #[must_use]
     pub fn fits(&self) -> bool {
@@ -92,6 +106,8 @@ pub enum Kind {
     Pid,
     /// Of networks.
     Network,
+    /// No namespace: the container's control group.
+    Group,
 }
 
 impl Kind {
@@ -105,6 +121,7 @@ impl Kind {
             Kind::Mount => "mnt",
             Kind::Pid => "pid",
             Kind::Network => "net",
+            Kind::Group => "cgroup",
         }
     }
 
@@ -112,27 +129,29 @@ impl Kind {
         1 << (self as u8)
     }
 
-    fn of(self, namespaces: &mut Namespaces) -> &mut u32 {
+    /// None of a kind that is no namespace.
+    fn of(self, namespaces: &mut Namespaces) -> Option<&mut u32> {
         match self {
-            Kind::User => &mut namespaces.user,
-            Kind::Mount => &mut namespaces.mount,
-            Kind::Pid => &mut namespaces.pid,
-            Kind::Network => &mut namespaces.network,
+            Kind::User => Some(&mut namespaces.user),
+            Kind::Mount => Some(&mut namespaces.mount),
+            Kind::Pid => Some(&mut namespaces.pid),
+            Kind::Network => Some(&mut namespaces.network),
+            Kind::Group => None,
         }
     }
 }
 
-/// A process of a container is in a namespace that is not the container's.
+/// A process of a container is in a namespace, or a control group, that is not the container's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drift {
     /// The process.
     pub process: ProcessId,
     /// Which kind.
     pub kind: Kind,
-    /// The container's.
-    pub old: u32,
+    /// The container's, by inode number.
+    pub old: u64,
     /// The process's.
-    pub new: u32,
+    pub new: u64,
 }
 
 /// A container that lives.
@@ -148,12 +167,16 @@ pub struct Life {
     pub namespaces: Namespaces,
     /// The control group of its first process when it was set; 0: not known.
     pub cgroup: u64,
+    /// Where it was found, or was when a runtime's hook told of it.
+    pub group: Option<Group>,
     /// What its runtime calls it.
     pub description: Description,
     /// Its processes that are known.
     pub processes: u32,
-    /// Kinds of namespaces for which it was told that a process has left.
+    /// Kinds for which it was told that a process has left.
     pub(super) drifted: u8,
+    /// Until then those of its processes that are in this mount namespace are the runtime's own, on their way in.
+    pub(super) entering: Option<(u32, u64)>,
     /// The process of it that was heard of last.
     pub(super) last: u32,
 }
@@ -166,29 +189,80 @@ impl Life {
             parent,
             namespaces: image.namespaces,
             cgroup: image.cgroup,
+            group: None,
             description: Description::default(),
             processes: 0,
             drifted: 0,
+            entering: None,
             last: pid,
         }
     }
 
+    /// Where nobody was in its namespaces before, whether this process is; then they are known.
+    pub(super) fn is_entered_by(&mut self, sighting: &Sighting) -> bool {
+        let namespaces = sighting.image.namespaces;
+        let is_awaited = self.entering.is_some() && self.namespaces.mount == 0;
+        let enters = is_awaited && namespaces.mount != 0 && !self.is_on_its_way(sighting);
+        if enters {
+            self.namespaces = namespaces;
+        }
+        enters
+    }
+
+    fn is_on_its_way(&self, sighting: &Sighting) -> bool {
+        self.entering.is_some_and(|(outside, until_ns)| {
+            sighting.image.namespaces.mount == outside && sighting.at_ns < until_ns
+        })
+    }
+
     /// Where the process has left the container's namespaces, each kind once in a life.
-    pub(super) fn drifts(&mut self, process: ProcessId, namespaces: Namespaces) -> Vec<Drift> {
-        let mut seen = namespaces;
+    pub(super) fn drifts(&mut self, process: ProcessId, sighting: &Sighting) -> Vec<Drift> {
         let mut drifts = Vec::new();
+        if self.is_on_its_way(sighting) {
+            return drifts;
+        }
+        let mut seen = sighting.image.namespaces;
         for kind in Kind::ALL {
-            let new = *kind.of(&mut seen);
-            let old = kind.of(&mut self.namespaces);
+            let (Some(new), Some(old)) = (kind.of(&mut seen), kind.of(&mut self.namespaces)) else {
+                continue;
+            };
             if *old == 0 {
-                *old = new;
+                *old = *new;
             }
-            let old = *old;
-            if new != 0 && new != old && self.drifted & kind.bit() == 0 {
-                self.drifted |= kind.bit();
+            let (new, old) = (u64::from(*new), u64::from(*old));
+            if new != 0 && new != old && self.tells(kind) {
                 drifts.push(Drift { process, kind, old, new });
             }
         }
         drifts
+    }
+
+    /// Where the process was put into a group of that hierarchy that is not below the container's own. One
+    /// hierarchy is watched, the unified one where it is known.
+    pub(super) fn leaves(
+        &mut self,
+        process: ProcessId,
+        sighting: &Sighting,
+        hierarchy: u32,
+        to: Option<&Group>,
+    ) -> Option<Drift> {
+        let own = self.group.as_mut()?;
+        let is_at_home = to.is_some_and(|to| to.key() == own.key());
+        if is_at_home && hierarchy == 0 && own.hierarchy != 0 {
+            *own = to?.clone();
+            self.cgroup = sighting.image.cgroup;
+        }
+        if hierarchy != own.hierarchy {
+            return None;
+        }
+        let (kind, old, new) = (Kind::Group, self.cgroup, sighting.image.cgroup);
+        (!is_at_home && self.tells(kind)).then_some(Drift { process, kind, old, new })
+    }
+
+    /// Whether it is to be told that a process has left in this way: once in a life.
+    fn tells(&mut self, kind: Kind) -> bool {
+        let told = self.drifted & kind.bit() != 0;
+        self.drifted |= kind.bit();
+        !told
     }
 }

@@ -13,14 +13,19 @@
 //! The label lives in the task, in the kernel, and is inherited there ([`Label`]); here stands what
 //! follows from it. An identifier may be used again: each life of it is told apart by its set.
 //!
+//! A container that nobody sets is found by its control group ([`Group`], `adopt.rs`).
+//!
 //! Processes are counted, not tasks: threads are not told. What was lost may have been a fork or an exit,
 //! so after a loss nothing ends before the living processes were listed with their labels
 //! ([`Act::List`]), and what is not among them has gone.
 //!
 //! Sans-I/O. Bounded: [`LIVES`] containers, [`PROCESSES`] processes, [`REQUESTS`] requests at a time.
 
+mod acts;
+mod adopt;
 mod attribution;
 mod ended;
+mod groups;
 mod judge;
 mod lives;
 mod networks;
@@ -35,8 +40,12 @@ use std::time::Duration;
 
 use record::units::ContId;
 
+pub use self::acts::{Act, Answer};
+use self::adopt::Adoptions;
+pub use self::adopt::{Adoption, Seen};
 pub use self::attribution::{Attribution, Concerned, Labelled};
 use self::ended::Ended;
+pub use self::groups::{Group, is_unique};
 pub use self::judge::{Errno, Facts, Labelling, Refusal, Standing, judge};
 pub use self::lives::{Caller, Description, Drift, Kind, LONGEST_TEXT, Life, Registrar};
 use self::networks::Networks;
@@ -72,83 +81,6 @@ pub struct Moment {
     pub boottime_ns: u64,
     /// Nanoseconds since 1970.
     pub realtime_ns: u64,
-}
-
-/// What to do, in this order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Act {
-    /// See how the task `pid` stands, and hand that to [`Containers::handle_looked`].
-    Look {
-        /// For it.
-        req: ReqId,
-        /// As the file's path has it.
-        pid: u32,
-    },
-    /// Give the task this label, hand how that went to [`Containers::handle_stored`], and from now on say
-    /// so to [`Tasks::handle_labelled`](crate::tasks::Tasks::handle_labelled).
-    Store {
-        /// For it.
-        req: ReqId,
-        /// The task; its start was looked at, and must still be that.
-        target: ProcessId,
-        /// Its label.
-        label: Label,
-        /// The container it was in.
-        old: ContId,
-        /// From then on.
-        at_ns: u64,
-    },
-    /// See whether the target lives and has a child that has not the generation, and hand that to
-    /// [`Containers::handle_looked_again`].
-    LookAgain {
-        /// For it.
-        req: ReqId,
-        /// The task.
-        target: ProcessId,
-        /// Of the label it has now.
-        generation: u64,
-    },
-    /// Take a label back: give the task the one it had, and say so to
-    /// [`Tasks::handle_aborted`](crate::tasks::Tasks::handle_aborted) with that one's container.
-    Abort {
-        /// The task, which may have gone.
-        target: ProcessId,
-        /// The generation that does not count.
-        generation: u64,
-        /// What it had.
-        restore: Label,
-    },
-    /// Write an event of our own.
-    Record {
-        /// Its records.
-        records: Vec<Record>,
-        /// How sure it is.
-        confidence: Confidence,
-        /// Answers may wait for it.
-        ticket: Ticket,
-    },
-    /// Answer a request.
-    Answer {
-        /// Which.
-        req: ReqId,
-        /// The bytes written or read.
-        result: Result<Answer, Errno>,
-        /// Not before this record is durable.
-        after: Option<Ticket>,
-    },
-    /// List all living processes that have a label, and hand that to [`Containers::handle_listed`].
-    List,
-}
-
-/// What a request is answered, where it succeeds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// So many bytes were taken.
-    Written(usize),
-    /// This is what the file holds.
-    Read(Vec<u8>),
-    /// It is recorded.
-    Done,
 }
 
 /// What did not find room, and what is doubted.
@@ -191,13 +123,14 @@ pub struct Containers {
     networks: Networks,
     refusals: Refusals,
     packets: Packets,
+    adoptions: Adoptions,
     aborted: Aborted,
     ended: Ended,
     /// Until then something was lost, and not listed since.
     doubt: Option<u64>,
     listing: bool,
     next_listing: Option<Duration>,
-    full: [bool; 2],
+    full: [bool; 3],
     acts: VecDeque<Act>,
     counters: Counters,
     revision: u64,
@@ -217,12 +150,13 @@ impl Containers {
             networks: Networks::default(),
             refusals: Refusals::default(),
             packets: Packets::default(),
+            adoptions: Adoptions::default(),
             aborted: Aborted::default(),
             ended: Ended::default(),
             doubt: None,
             listing: false,
             next_listing: None,
-            full: [false; 2],
+            full: [false; 3],
             acts: VecDeque::new(),
             counters: Counters::default(),
             revision: 0,
@@ -248,7 +182,7 @@ impl Containers {
 
     /// Events of until then were lost.
     pub fn handle_lost(&mut self, now: Moment, until_ns: u64) {
-        if self.lives.is_empty() && self.requests.is_empty() {
+        if self.lives.is_empty() && self.requests.is_empty() && !self.adopts() {
             return;
         }
         self.doubt(until_ns);
@@ -263,7 +197,7 @@ impl Containers {
         let Some(listed) = listed else { return };
         if self.doubt.is_some_and(|until| until < began_ns) {
             self.doubt = None;
-            self.full = [false; 2];
+            self.full = [false; 3];
         }
         let mut here = BTreeSet::new();
         for sighting in listed {
@@ -301,8 +235,8 @@ impl Containers {
         let fits = description.fits();
         let result = match self.lives.get_mut(&id) {
             Some(life) if fits => {
-                let record = report::described(id, &description);
-                life.description = description;
+                let record = report::described(id, &description, "");
+                life.description = description.or(&life.description);
                 self.revision += 1;
                 let after = self.record(vec![record], Confidence::Certain);
                 self.acts.push_back(Act::Answer {
@@ -446,7 +380,7 @@ impl Containers {
             // An agent before this one labelled it.
             self.end_if_empty(before, id.pid, image);
         }
-        self.watch_drift(id, contid, image, confidence);
+        self.watch_drift(id, contid, sighting, confidence);
         Some(id)
     }
 
@@ -519,6 +453,7 @@ impl Containers {
     /// A container has ended: the only place that says so.
     fn end(&mut self, id: ContId, last: Option<(u32, &Image)>, confidence: Confidence) {
         let Some(life) = self.lives.remove(&id) else { return };
+        self.adoptions.forget(id, &life);
         self.revision += 1;
         self.counters.dropped += 1;
         let (pid, image) = last.map_or((life.last, None), |(pid, image)| (pid, Some(image)));
@@ -529,15 +464,19 @@ impl Containers {
         &mut self,
         id: ProcessId,
         contid: ContId,
-        image: &Image,
+        sighting: &Sighting,
         confidence: Confidence,
     ) {
         let Some(life) = self.lives.get_mut(&contid) else { return };
-        let drifts = life.drifts(id, image.namespaces);
-        if !drifts.is_empty() {
+        let image = &sighting.image;
+        let mut records = Vec::new();
+        if life.is_entered_by(sighting) {
+            records.push(report::entered(contid, id.pid, image.namespaces));
+        }
+        let drifts = life.drifts(id, sighting);
+        records.extend(drifts.iter().map(|drift| report::drifted(contid, drift, image)));
+        if !records.is_empty() {
             self.revision += 1;
-            let records =
-                drifts.iter().map(|drift| report::drifted(contid, drift, image)).collect();
             self.record(records, confidence);
         }
     }

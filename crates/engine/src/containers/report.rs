@@ -3,6 +3,7 @@
 use record::units::ContId;
 use record::write::Body;
 
+use super::groups::Group;
 use super::lives::{Caller, Description};
 use super::{Drift, Record};
 use crate::tasks::{Image, Namespaces};
@@ -78,8 +79,33 @@ pub(super) fn begun(
     ("VT_CONTAINER", body)
 }
 
-/// What its runtime calls it.
-pub(super) fn described(id: ContId, description: &Description) -> Record {
+/// It was found by its control group, with so many processes that had no label.
+pub(super) fn found(id: ContId, group: &Group, how: &'static str, processes: usize) -> Record {
+    let body = Body::new()
+        .word("state", "found")
+        .word("contid", id)
+        .word("how", how)
+        .word("processes", processes)
+        .untrusted("group", group.path.as_bytes());
+    ("VT_CONTAINER", body)
+}
+
+/// Its first process is in its namespaces now.
+pub(super) fn entered(id: ContId, opid: u32, namespaces: Namespaces) -> Record {
+    let Namespaces { user, mount, pid, network } = namespaces;
+    let body = Body::new()
+        .word("state", "entered")
+        .word("contid", id)
+        .word("opid", opid)
+        .word("userns", user)
+        .word("mntns", mount)
+        .word("pidns", pid)
+        .word("netns", network);
+    ("VT_CONTAINER", body)
+}
+
+/// What its runtime calls it, and what of that is not known: words with commas between them.
+pub(super) fn described(id: ContId, description: &Description, unknown: &str) -> Record {
     let body = Body::new().word("state", "described").word("contid", id);
     let Description { runtime, id, name, image, digest } = description;
     let fields =
@@ -88,6 +114,7 @@ pub(super) fn described(id: ContId, description: &Description) -> Record {
         Some(value) => body.untrusted(key, value.as_bytes()),
         None => body,
     });
+    let body = if unknown.is_empty() { body } else { body.word("unknown", unknown) };
     ("VT_CONTAINER", body)
 }
 

@@ -10,6 +10,7 @@ use std::collections::btree_map::Entry;
 use record::contid::{WriteError, parse_write};
 use record::units::ContId;
 
+use super::groups::Group;
 use super::judge::{Errno, Facts, Labelling, Refusal, Standing, judge};
 use super::lives::{Caller, Life, Registrar};
 use super::{Act, Answer, Confidence, Containers, LIVES, Member, Moment, REQUESTS, ReqId, report};
@@ -34,6 +35,8 @@ pub enum Target {
         label: Label,
         /// What it is like.
         image: Box<Image>,
+        /// The container that its control group is of.
+        group: Option<Group>,
     },
 }
 
@@ -94,6 +97,7 @@ enum Stage {
 struct Pending {
     target: ProcessId,
     image: Box<Image>,
+    group: Option<Group>,
     before: Label,
     label: Label,
     at: Moment,
@@ -196,10 +200,14 @@ impl Containers {
         };
         let capable = request.caller.may();
         let facts = Facts { labelling: self.labelling, capable, target: standing, written };
-        let (id, before, image) = match target {
-            Target::Gone => (None, Label::UNSET, None),
-            Target::Alive { id, label, image, .. } => (Some(id), self.resolve(label), Some(image)),
+        let (id, before, image, group) = match target {
+            Target::Gone => (None, Label::UNSET, None, None),
+            Target::Alive { id, label, image, group, .. } => {
+                (Some(id), self.resolve(label), Some(image), group)
+            }
         };
+        // What is labelled by hand in a container is another one than the group's.
+        let group = group.filter(|_| whole);
         let wanted = match (judge(&facts), id) {
             (Ok(wanted), Some(_)) if self.has_room_for(wanted) => Ok(wanted),
             (Ok(wanted), _) => Err(Refusal::Recorded(Errno::Enomem, wanted)),
@@ -213,7 +221,8 @@ impl Containers {
                 let at_ns = now.boottime_ns;
                 let old = before.contid;
                 self.acts.push_back(Act::Store { req, target, label, old, at_ns });
-                let pending = Pending { target, image, before, label, at: now, ended: false };
+                let pending =
+                    Pending { target, image, group, before, label, at: now, ended: false };
                 let stage = Stage::Storing(Box::new(pending));
                 self.requests.insert(req, Request { stage, ..request });
             }
@@ -292,7 +301,7 @@ impl Containers {
     }
 
     fn commit(&mut self, req: ReqId, request: &Request, pending: Pending) {
-        let Pending { target, image, before, label, at, ended } = pending;
+        let Pending { target, image, group, before, label, at, ended } = pending;
         let Label { contid, generation } = label;
         let caller = &request.caller;
         let mut records = vec![report::set(target.pid, before.contid, contid, caller, true)];
@@ -303,6 +312,10 @@ impl Containers {
             life.registrar = Some(Registrar { pid, uid, auid, comm, exe });
             records.push(report::begun(contid, target.pid, parent, life.namespaces, life.cgroup));
             entry.insert(life);
+        }
+        if let Some(group) = group {
+            // Whoever comes into it from now on belongs to what the runtime says.
+            self.belongs(group, contid);
         }
         self.revision += 1;
         self.counters.set += 1;

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use record::units::ContId;
 use serde::{Deserialize, Serialize};
 
+use super::groups::Group;
 use super::lives::{Description, Life, Registrar};
 use super::{Confidence, Containers, LIVES, Moment};
 use crate::tasks::Namespaces;
@@ -41,6 +42,8 @@ struct Kept {
     last: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     registrar: Option<KeptRegistrar>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    group: Option<Group>,
     #[serde(default)]
     description: Description,
 }
@@ -83,6 +86,9 @@ impl Containers {
         for kept in state.lives.into_iter().take(LIVES) {
             let (id, Some(life)) = kept.read() else { continue };
             if seen.insert(id) {
+                if let Some(group) = &life.group {
+                    self.adoptions.name(group, id);
+                }
                 self.lives.insert(id, life);
             }
         }
@@ -119,6 +125,7 @@ impl Kept {
             drifted: life.drifted,
             last: life.last,
             registrar,
+            group: life.group.clone(),
             description: life.description.clone(),
         }
     }
@@ -141,9 +148,11 @@ impl Kept {
             parent: self.parent.map_or(ContId::UNSET, ContId),
             namespaces: Namespaces { user, mount, pid, network },
             cgroup: self.cgroup,
+            group: self.group.filter(|group| group.path.len().max(group.id.len()) <= LONGEST_PATH),
             description: self.description,
             processes: 0,
             drifted: self.drifted,
+            entering: None,
             last: self.last,
         };
         (id, is_good.then_some(life))

@@ -1,5 +1,6 @@
 //! Whole machines in virtual time: a kernel that keeps labels as tasks do, and loses events on demand.
 
+mod adopted;
 mod machine;
 mod packets;
 mod records;
@@ -197,10 +198,10 @@ fn a_number_that_is_used_again_is_not_in_the_container() {
     let late = machine.attribution(target, between + 10);
     assert_eq!((late.contid, late.confidence), (ContId(7), Confidence::Late));
     // A span that touches both names both.
-    let both = Attribution::of(&machine.tasks, target, inside, now);
+    let both = Attribution::of(&machine.tasks, target, inside, now, |_| None);
     assert_eq!((both.contid, &both.or[..]), (ContId(7), &[ContId::UNSET][..]));
     assert_eq!(both.confidence, Confidence::Ambiguous);
-    let unheard = Attribution::of(&machine.tasks, target, now, machine.now + 1);
+    let unheard = Attribution::of(&machine.tasks, target, now, machine.now + 1, |_| None);
     assert_eq!(unheard.confidence, Confidence::Late);
     assert_eq!(machine.attribution(999_999, now), Attribution::UNKNOWN);
 }

@@ -11,6 +11,7 @@
 //!
 //! All times are nanoseconds since boot.
 
+mod groups;
 mod images;
 mod labels;
 
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 use record::units::ContId;
 
+use self::groups::Groups;
 use self::images::Images;
 pub use self::images::{Image, Namespaces};
 pub(crate) use self::labels::Aborted;
@@ -64,6 +66,7 @@ pub struct Process {
     seen: u64,
     images: Images,
     labels: Labels,
+    groups: Groups,
 }
 
 impl Process {
@@ -72,6 +75,11 @@ impl Process {
     #[must_use]
     pub fn contid(&self, at_ns: u64) -> Option<(ContId, bool)> {
         self.labels.at(at_ns)
+    }
+
+    /// The control group it was in, by its inode number; none where that is not known of that time.
+    pub(crate) fn cgroup(&self, at_ns: u64) -> Option<u64> {
+        self.groups.at(at_ns)
     }
 }
 
@@ -84,6 +92,8 @@ pub enum Change {
     Exec(Vec<u8>),
     /// It has other namespaces.
     Namespaces,
+    /// It was put into a control group.
+    Group,
     /// It ended.
     Exit,
 }
@@ -182,7 +192,7 @@ impl Tasks {
                 let running = self.processes.get(&parent).map(|parent| parent.images.newest());
                 image.program = running.and_then(|running| running.program.clone());
             }
-            Change::Namespaces | Change::Exit => {
+            Change::Namespaces | Change::Group | Change::Exit => {
                 let same = self.processes.get(&id).map(|process| process.images.newest());
                 image.program = same.and_then(|same| same.program.clone());
             }
@@ -207,7 +217,11 @@ impl Tasks {
             }
             process.ended = Some(at_ns);
         } else {
-            process.images.push(since, image);
+            process.groups.saw(since, image.cgroup);
+            // A group is all that is new then, and an older image may still be asked for.
+            if change != Change::Group || process.images.is_empty() {
+                process.images.push(since, image);
+            }
         }
     }
 
@@ -221,6 +235,8 @@ impl Tasks {
         }
         let Some(process) = self.processes.get_mut(&id) else { return };
         process.seen = process.seen.max(at_ns);
+        // It is taken to have been there from its beginning on, unless an event told otherwise.
+        process.groups.saw(id.start_ns, image.cgroup);
         // What an event told is as good, and may be newer.
         if process.images.is_empty() || crosses(&self.losses, process.images.since(), at_ns) {
             process.images.push(at_ns, image);
@@ -309,21 +325,21 @@ impl Tasks {
         self.heard >= until_ns
     }
 
-    /// Those that had this number at some time between the two, and whether it surely was that one
-    /// where it had it.
+    /// Those that had this number at some time between the two, when they began, and whether it surely was
+    /// that one where it had it.
     pub(crate) fn holders(
         &self,
         pid: u32,
         from_ns: u64,
         to_ns: u64,
-    ) -> impl Iterator<Item = (&Process, bool)> {
+    ) -> impl Iterator<Item = (&Process, u64, bool)> {
         let had = move |(id, process): &(&ProcessId, &Process)| {
             id.start_ns <= to_ns && process.ended.is_none_or(|end| end >= from_ns)
         };
         self.of_number(pid).filter(had).map(move |(id, process)| {
             let began = process.exact || from_ns >= id.start_ns.saturating_add(TICK_NS);
             let lasted = process.seen >= to_ns || !crosses(&self.losses, process.seen, to_ns);
-            (process, began && lasted)
+            (process, id.start_ns, began && lasted)
         })
     }
 
@@ -433,9 +449,11 @@ impl Tasks {
                 self.counts.forgotten_early = self.counts.forgotten_early.saturating_add(1);
             }
         }
-        let (images, labels) = Default::default();
-        self.processes
-            .insert(id, Process { parent, ended: None, exact, seen: at_ns, images, labels });
+        let (images, labels, groups) = Default::default();
+        self.processes.insert(
+            id,
+            Process { parent, ended: None, exact, seen: at_ns, images, labels, groups },
+        );
         true
     }
 }

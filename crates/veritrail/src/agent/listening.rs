@@ -14,7 +14,7 @@ use trail::Field;
 
 use super::auditing::Auditing;
 use super::backlog::Backlog;
-use super::containers::{self, Containers, Ready};
+use super::containers::{self, Containers, Files, Ready};
 use super::devices::Watched;
 use super::doorkeeper::wire::{Begin, FromAgent, WriterState};
 use super::events::Meter;
@@ -66,6 +66,8 @@ pub(super) struct Opened {
     pub(super) report: Vec<(Name, Source)>,
     /// The labels of tasks; none where this kernel keeps none.
     pub(super) labels: Option<Labels>,
+    /// What runtimes say of their containers; none where nobody looks for these.
+    pub(super) files: Option<Files>,
 }
 
 /// The loop's state.
@@ -131,7 +133,10 @@ impl Agent {
         explainers: Explainers,
     ) -> Agent {
         let boot = clock::boot_id();
-        let containers = Containers::new(sources.labels, home.path(), &boot);
+        let mut containers = Containers::new(sources.labels, home.path(), &boot);
+        if let Some(files) = sources.files {
+            containers.find(files);
+        }
         let before = Note::read(home.path(), &boot);
         let forwarding = Forwarding::new(journal.config());
         {
@@ -382,6 +387,9 @@ impl Agent {
                 let calls = batch.take_clock_calls();
                 self.processes.handle(*batch, &mut self.containers);
                 self.timekeeping.handle_calls(now(), calls, &self.processes);
+            }
+            Input::Described(contid, group, found) => {
+                self.containers.handle_described(contid, &group, found);
             }
             Input::Served(served) => self.served = served,
             Input::Explained(mut explained) => {

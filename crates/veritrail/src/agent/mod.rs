@@ -47,7 +47,7 @@ mod watermark;
 mod writer;
 
 pub(crate) use containers::{
-    Question as ContainerQuestion, Registration, Told, leave_unregistered,
+    Question as ContainerQuestion, Registration, Told, cut, described, leave_unregistered,
 };
 pub(crate) use doorkeeper::{Options, run};
 pub(crate) use home::Home;

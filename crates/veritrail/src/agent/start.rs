@@ -13,6 +13,7 @@ use host::sandbox::{self, Capabilities};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::checkpoints::Checkpoints;
+use super::containers::Files;
 use super::doorkeeper::Options;
 use super::doorkeeper::wire::{Begin, FromAgent};
 use super::events::Events;
@@ -133,6 +134,7 @@ fn listen_until_told(
     let configured = Configured::new(config.clone(), config_path);
     let (events_settings, followed) = (config.events(), trail.clone());
     let rules = Rules::new(&config);
+    let places = config.container_places();
     let sends = config.has_audit_sink();
     let context_inbox = Arc::clone(&inbox);
     let journal = Journal::open(trail, config)?;
@@ -140,7 +142,9 @@ fn listen_until_told(
     let sees_clock_calls = sources.see_clock_calls();
     let running = sources.start(&context).map_err(|e| failed("start a thread", e))?;
     let explainers = Explainers::start(&inbox).map_err(|e| failed("start a thread", e))?;
-    let opened = Opened { report, labels };
+    let files = places.map(|places| Files::start(places, &inbox)).transpose();
+    let files = files.map_err(|e| failed("start a thread", e))?;
+    let opened = Opened { report, labels, files };
     let mut agent =
         Agent::new(home.clone(), journal, running, context, opened, board.clone(), explainers);
     agent.meet(link, &begin, configured);

@@ -193,6 +193,8 @@ pub(crate) struct Container {
     pub(crate) namespaces: ContainerNamespaces,
     /// Inode number of its control group; 0: not known.
     pub(crate) cgroup: u64,
+    /// The path of the control group by which it was found, or that a hook's has.
+    pub(crate) group: Option<String>,
 }
 
 /// Who has set an identifier.
@@ -233,6 +235,7 @@ impl Container {
             description: life.description.clone(),
             namespaces: ContainerNamespaces { user, mount, pid, network },
             cgroup: life.cgroup,
+            group: life.group.as_ref().map(|group| group.path.clone()),
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Who is and was process N, for whoever asks in the loop.
 
+use engine::containers::Group;
 use engine::tasks::{Change, Counts, Image, Label, Namespaces, ProcessId, Sighting, Tasks};
 use host::bpf::{Event, Labels, Task};
 use host::process;
 use host::target::Target;
 use record::units::ContId;
 
-use super::containers::Containers;
+use super::containers::{Containers, Places, group_of};
 use super::sources::bpf::{Batch, Listed};
 use super::status;
 use crate::clock;
@@ -21,12 +22,16 @@ const LINGER_NS: u64 = 10_000_000_000;
 /// `/proc/PID/stat` counts ticks of so many nanoseconds (USER_HZ is 100 everywhere).
 pub(super) const TICK_NS: u64 = 10_000_000;
 
+/// Living processes in containers' control groups.
+pub(super) type Grouped = Vec<(Sighting, Group)>;
+
 /// The processes.
 #[derive(Debug)]
 pub(super) struct Processes {
     tasks: Tasks,
-    /// The labelled of a listing that began then, until everything before it is heard.
-    listed: Option<(u64, Vec<Sighting>)>,
+    /// The labelled of a listing that began then, and those in containers' groups, until everything before it
+    /// is heard.
+    listed: Option<(u64, Vec<Sighting>, Grouped)>,
     programs: Vec<status::Program>,
 }
 
@@ -43,11 +48,11 @@ impl Processes {
             self.tasks.handle_lost(from, to);
             containers.handle_lost(to);
         }
-        if let Some(Listed { began_ns, processes }) = batch.listed {
+        if let Some(Listed { began_ns, processes, grouped }) = batch.listed {
             let is_labelled =
                 |one: &&Sighting| one.label.is_some_and(|label| label.contid.is_set());
             let labelled = processes.iter().filter(is_labelled).cloned().collect();
-            self.listed = Some((began_ns, labelled));
+            self.listed = Some((began_ns, labelled, grouped));
             for sighting in processes {
                 self.tasks.handle_listed(sighting);
             }
@@ -61,13 +66,18 @@ impl Processes {
             {
                 let sighting = sighting(task);
                 containers.handle_process(&change, &sighting);
+                if let Event::Group { hierarchy, path, .. } = event {
+                    containers.handle_attached(&sighting, *hierarchy, path);
+                }
                 self.tasks.handle(change, sighting);
             }
         }
         if let Some(heard) = batch.heard {
             self.tasks.handle_heard(heard);
-            if let Some((began_ns, labelled)) = self.listed.take_if(|(began, _)| *began <= heard) {
+            let listed = self.listed.take_if(|(began, ..)| *began <= heard);
+            if let Some((began_ns, labelled, grouped)) = listed {
                 containers.handle_listed(began_ns, &labelled);
+                containers.handle_grouped(grouped);
             }
         }
         if let Some(programs) = batch.programs {
@@ -114,6 +124,7 @@ fn change(event: &Event) -> Option<Change> {
         Event::Fork(_) => Some(Change::Fork),
         Event::Exec { filename, .. } => Some(Change::Exec(filename.clone())),
         Event::Exit { .. } => Some(Change::Exit),
+        Event::Group { .. } => Some(Change::Group),
         // Another thread's are not the process's.
         Event::Namespaces { task, .. } if task.pid == task.tgid => Some(Change::Namespaces),
         _ => None,
@@ -151,29 +162,42 @@ fn padded(comm: &[u8]) -> [u8; 16] {
     padded
 }
 
-/// The living processes, as `/proc` has them now, with their labels. Those that end meanwhile are left
-/// out.
-pub(super) fn listed(labels: Option<&Labels>) -> Vec<Sighting> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+/// The living processes, as `/proc` has them now, with their labels; and those of them that are in a container's
+/// control group. Those that end meanwhile are left out.
+pub(super) fn listed(labels: Option<&Labels>) -> (Vec<Sighting>, Grouped) {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Default::default() };
     let pid = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse::<u32>().ok();
     let pids = entries.filter_map(Result::ok).filter_map(pid).take(LIMIT);
-    let labelled = |sighting: Sighting| {
-        let label = labels.and_then(|labels| label_of(&sighting, labels));
-        Sighting { label, ..sighting }
-    };
-    pids.filter_map(|pid| listed_one(pid).map(labelled)).collect()
+    let places = Places::find();
+    let (mut processes, mut grouped) = (Vec::new(), Vec::new());
+    for mut sighting in pids.filter_map(listed_one) {
+        if let Some(labels) = labels
+            && let Some(target) = held(&sighting)
+        {
+            sighting.label = label_of(&target, labels);
+            if let Some(group) = group_of(&target) {
+                sighting.image.cgroup = places.number_of(&target);
+                grouped.push((sighting.clone(), group));
+            }
+        }
+        processes.push(sighting);
+    }
+    (processes, grouped)
 }
 
 /// None where it has ended.
-fn label_of(sighting: &Sighting, labels: &Labels) -> Option<Label> {
+fn held(sighting: &Sighting) -> Option<Target> {
     let target = Target::open(sighting.id.pid).ok()?;
     let is_same = target.start_time().saturating_mul(TICK_NS) == sighting.id.start_ns;
-    let label = labels.get(&target).ok()?;
+    is_same.then_some(target)
+}
+
+fn label_of(target: &Target, labels: &Labels) -> Option<Label> {
     let told = |label: host::bpf::Label| Label {
         contid: ContId(label.contid),
         generation: label.generation,
     };
-    is_same.then(|| label.map_or(Label::UNSET, told))
+    labels.get(target).ok().map(|label| label.map_or(Label::UNSET, told))
 }
 
 pub(super) fn listed_one(pid: u32) -> Option<Sighting> {
@@ -214,7 +238,8 @@ mod tests {
 
     #[test]
     fn the_running_test_is_listed_as_it_is() {
-        let listed = listed(None);
+        let (listed, grouped) = listed(None);
+        assert!(grouped.is_empty(), "without labels nobody asks for groups");
         let own = listed.iter().find(|one| one.id.pid == std::process::id()).unwrap();
         assert!(own.id.start_ns > 0 && own.id.start_ns <= own.at_ns);
         assert_ne!(own.image.namespaces.user, 0);
@@ -224,7 +249,7 @@ mod tests {
         );
         let mut processes = Processes::default();
         let at = own.at_ns;
-        let listed = Some(Listed { began_ns: at, processes: listed });
+        let listed = Some(Listed { began_ns: at, processes: listed, grouped });
         let folder = tempfile::tempdir().unwrap();
         let mut containers = Containers::new(None, folder.path(), "boot");
         let batch = Batch { listed, heard: Some(at), ..Batch::default() };

@@ -8,7 +8,7 @@
 
 use std::ops::RangeInclusive;
 
-use host::bpf::Wanted;
+use host::bpf::{Program, Wanted};
 use serde::Deserialize;
 
 use super::Config;
@@ -46,7 +46,11 @@ impl Config {
     /// Which programs tell of processes, and how.
     pub(crate) fn bpf(&self) -> Wanted {
         let Bpf { ring_bytes, statistics } = self.bpf;
-        Wanted { ring_bytes, statistics, ..Wanted::default() }
+        let mut wanted = Wanted { ring_bytes, statistics, ..Wanted::default() };
+        if self.container_places().is_none() {
+            wanted.programs.retain(|program| *program != Program::Groups);
+        }
+        wanted
     }
 }
 

@@ -7,6 +7,7 @@
 mod agent;
 mod audit;
 mod bpf;
+mod containers;
 mod events;
 mod forward;
 mod metrics;
@@ -44,6 +45,7 @@ pub(crate) struct Config {
     agent: agent::Agent,
     events: events::Events,
     bpf: bpf::Bpf,
+    containers: containers::Containers,
     metrics: metrics::Metrics,
     forward: forward::Forward,
     audit: audit::Audit,
@@ -106,6 +108,7 @@ impl Config {
             agent: written.section(),
             events: written.section(),
             bpf: written.section(),
+            containers: written.section(),
             metrics: written.section(),
             forward: written.section(),
             audit: written.section(),

@@ -8,18 +8,19 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use clap::Args;
-use engine::containers::{Description, LONGEST_TEXT};
+use engine::containers::Description;
 use serde::Deserialize;
 
 use super::container::register;
-use crate::agent::{Home, Registration, leave_unregistered};
+use crate::agent::{Home, Registration, cut, described, leave_unregistered};
 use crate::outcome::{Failure, Kind, Outcome};
 
 /// Tell the agent of a container that an OCI runtime is making
 ///
 /// For `createRuntime` and `poststop`. Reads the container's state on standard input, and gives its first process
-/// an identifier before it runs the container's program: the first 63 bits of SHA-256 over the runtime's name, a
-/// zero byte and the container's id, or --contid. Waits until that is durable in the trail, but never longer than
+/// an identifier before it runs the container's program: the one that the agent gave it already, --contid, or the
+/// first 63 bits of SHA-256 over the runtime's name, unless the container's id is of 64 hexadecimal digits, a zero
+/// byte and the id. Waits until that is durable in the trail, but never longer than
 /// 2 s: then the container goes on unlabelled and the agent writes a VT_GAP that names it; with --strict it does
 /// not go on.
 ///
@@ -97,45 +98,12 @@ impl HookArgs {
     }
 
     fn description(&self, state: &State) -> Description {
-        let annotation = |keys: &[&str]| {
-            let found = keys.iter().find_map(|key| state.annotations.get(*key));
-            found.map(|text| cut(text))
-        };
         Description {
             runtime: self.runtime.clone().or_else(parent).map(|text| cut(&text)),
             id: Some(cut(&state.id)),
-            name: annotation(NAMES),
-            image: annotation(IMAGES),
-            digest: annotation(DIGESTS),
+            ..described(&state.annotations)
         }
     }
-}
-
-/// Where engines say what a container is called, and of what image it is: the CRI of containerd, CRI-O, podman,
-/// and the image specification's own.
-const NAMES: &[&str] = &[
-    "io.kubernetes.cri.container-name",
-    "io.kubernetes.cri-o.Name",
-    "io.kubernetes.container.name",
-    "io.podman.annotations.name",
-    "org.opencontainers.image.title",
-];
-const IMAGES: &[&str] = &[
-    "io.kubernetes.cri.image-name",
-    "io.kubernetes.cri-o.ImageName",
-    "io.podman.annotations.image",
-    "org.opencontainers.image.ref.name",
-    "org.opencontainers.image.base.name",
-];
-const DIGESTS: &[&str] = &[
-    "io.kubernetes.cri-o.ImageRef",
-    "io.podman.annotations.image-digest",
-    "org.opencontainers.image.base.digest",
-];
-
-/// As much as is kept.
-fn cut(text: &str) -> String {
-    text.get(..text.floor_char_boundary(LONGEST_TEXT)).unwrap_or_default().to_owned()
 }
 
 /// The name of the process that runs this.

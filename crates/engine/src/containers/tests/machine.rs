@@ -15,6 +15,13 @@ pub(super) struct Running {
     pub(super) label: Label,
     pub(super) namespaces: Namespaces,
     pub(super) threads: u32,
+    /// The path of its control group.
+    pub(super) group: String,
+}
+
+/// The identifier of a group where nobody gives one.
+pub(super) fn first(group: &Group) -> ContId {
+    ContId(7000 + group.key().bytes().map(u64::from).sum::<u64>() % 1000)
 }
 
 type Interlude = fn(&mut Machine, u32);
@@ -24,7 +31,7 @@ pub(super) struct Machine {
     pub(super) tasks: Tasks,
     pub(super) now: u64,
     pub(super) kernel: BTreeMap<u32, Running>,
-    pub(super) queue: Vec<(Change, Sighting)>,
+    pub(super) queue: Vec<(Change, Sighting, String)>,
     pub(super) answers: BTreeMap<ReqId, (Result<Answer, Errno>, Option<Ticket>)>,
     pub(super) caller: Caller,
     /// What happens between the first look and the store, and between the store and the second look.
@@ -33,6 +40,8 @@ pub(super) struct Machine {
     pub(super) not_stored: Option<NotStored>,
     pub(super) can_list: bool,
     pub(super) last_ticket: Ticket,
+    /// Containers whose files are to be read.
+    pub(super) described: Vec<ContId>,
     said: Vec<String>,
     requests: u64,
     next: u32,
@@ -69,16 +78,19 @@ impl Machine {
             not_stored: None,
             can_list: true,
             last_ticket: Ticket(0),
+            described: Vec::new(),
             said: Vec::new(),
             requests: 0,
             next: 1000,
         };
         let id = ProcessId { pid: 628, start_ns: machine.now };
         let namespaces = Namespaces { user: 1, mount: 2, pid: 3, network: NET };
-        let shell = Running { id, parent: 1, label: Label::UNSET, namespaces, threads: 1 };
+        let (label, group) = (Label::UNSET, "/".to_owned());
+        let shell = Running { id, parent: 1, label, namespaces, threads: 1, group };
         machine.kernel.insert(628, shell);
         machine.tell(628, Change::Fork);
         machine.containers.handle_labelling(Labelling::Attached);
+        machine.containers.handle_groups(true, 2);
         machine
     }
 
@@ -102,7 +114,7 @@ impl Machine {
             image: Image {
                 comm,
                 program: None,
-                cgroup: 77,
+                cgroup: 30 + running.group.bytes().map(u64::from).sum::<u64>(),
                 uid: 0,
                 loginuid: 1000,
                 session: 1,
@@ -118,7 +130,8 @@ impl Machine {
         if change == Change::Exit {
             sighting.image.namespaces = Namespaces::default();
         }
-        self.queue.push((change, sighting));
+        let group = self.kernel[&pid].group.clone();
+        self.queue.push((change, sighting, group));
         self.pass(1000);
     }
 
@@ -150,11 +163,22 @@ impl Machine {
         self.tell(pid, Change::Namespaces);
     }
 
+    /// A process is put into a control group.
+    pub(super) fn attach(&mut self, pid: u32, path: &str) {
+        self.kernel.get_mut(&pid).unwrap().group = path.to_owned();
+        self.tell(pid, Change::Group);
+    }
+
     /// All events arrive.
     pub(super) fn deliver(&mut self) {
-        for (change, sighting) in std::mem::take(&mut self.queue) {
+        for (change, sighting, path) in std::mem::take(&mut self.queue) {
             let now = self.moment();
             self.containers.handle(now, &change, &sighting);
+            if change == Change::Group {
+                let group = Group::of_path(0, path.as_bytes());
+                let group = group.map(|group| (group.clone(), first(&group)));
+                self.containers.handle_attached(now, &sighting, 0, group);
+            }
             self.tasks.handle(change, sighting);
         }
         self.tasks.handle_heard(self.now);
@@ -186,6 +210,7 @@ impl Machine {
     pub(super) fn restart(&mut self, state: &str, boot: &str) {
         self.containers = Containers::new();
         self.containers.handle_labelling(Labelling::Attached);
+        self.containers.handle_groups(true, 2);
         let now = self.moment();
         self.containers.restore(now, boot, serde_json::from_str(state).unwrap());
         self.run();
@@ -200,7 +225,43 @@ impl Machine {
             leader: true,
             label: running.label,
             image: Box::new(self.sighting(pid).image),
+            group: Group::of_path(0, running.group.as_bytes()),
         }
+    }
+
+    /// The living, in their groups.
+    fn grouped(&self) -> Vec<Seen> {
+        let seen = |(pid, running): (&u32, &Running)| {
+            let group = Group::of_path(0, running.group.as_bytes())?;
+            Some(Seen { sighting: self.sighting(*pid), first: first(&group), group })
+        };
+        self.kernel.iter().filter_map(seen).collect()
+    }
+
+    fn adopt(&mut self, adoption: Adoption) {
+        let is_in = |running: &Running| {
+            let group = Group::of_path(0, running.group.as_bytes());
+            group.is_some_and(|group| group.key() == adoption.group.key())
+        };
+        let new = self
+            .kernel
+            .iter()
+            .filter(|(_, running)| is_in(running) && !self.tasks_label(running).contid.is_set());
+        let new: Vec<u32> = new.map(|(pid, _)| *pid).collect();
+        let mut adopted = Vec::new();
+        for pid in new {
+            let sighting = self.sighting(pid);
+            self.tasks.handle_labelled(sighting.id, self.now, adoption.label);
+            self.kernel.get_mut(&pid).unwrap().label = adoption.label;
+            adopted.push(sighting);
+        }
+        let now = self.moment();
+        self.containers.handle_adopted(now, adoption, &adopted, &caller());
+    }
+
+    /// As the kernel resolves it.
+    fn tasks_label(&self, running: &Running) -> Label {
+        self.containers.resolve(running.label)
     }
 
     /// Does what is to be done.
@@ -269,7 +330,13 @@ impl Machine {
                     let now = self.moment();
                     let listed = self.can_list.then_some(&listed[..]);
                     self.containers.handle_listed(now, began, listed);
+                    let grouped = self.grouped();
+                    if self.can_list {
+                        self.containers.handle_grouped(now, grouped);
+                    }
                 }
+                Act::Adopt(adoption) => self.adopt(*adoption),
+                Act::Describe { contid, .. } => self.described.push(contid),
             }
         }
     }
@@ -307,6 +374,7 @@ impl Machine {
     }
 
     pub(super) fn attribution(&self, pid: u32, at_ns: u64) -> Attribution {
-        Attribution::of(&self.tasks, pid, at_ns, at_ns)
+        let in_group = |cgroup| self.containers.in_group(cgroup);
+        Attribution::of(&self.tasks, pid, at_ns, at_ns, in_group)
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 
 use engine::containers::{Again, Caller, NotStored, ReqId, Target as Looked};
@@ -14,6 +15,7 @@ use record::units::ContId;
 use rustix::io::Errno;
 
 use super::super::tasks::{TICK_NS, listed_one};
+use super::groups::group_of;
 
 /// The labels, and the tasks that requests under way are about.
 #[derive(Debug)]
@@ -25,6 +27,10 @@ pub(super) struct Kernel {
 impl Kernel {
     pub(super) fn new(labels: Option<Labels>) -> Kernel {
         Kernel { labels, targets: BTreeMap::new() }
+    }
+
+    pub(super) fn labels(&self) -> Option<&Labels> {
+        self.labels.as_ref()
     }
 
     pub(super) fn can_label(&self) -> bool {
@@ -53,6 +59,7 @@ impl Kernel {
             leader: target.is_leader(),
             label: self.label(&target)?,
             image: Box::new(seen.image),
+            group: group_of(&target),
         };
         if target.is_alive()? { Ok((target, looked)) } else { Err(gone()) }
     }
@@ -149,28 +156,35 @@ impl Kernel {
 /// Labels the other threads of a process, those too that begin meanwhile. A kernel before 6.9 has no
 /// descriptor of a thread: there a runtime has to run the container's program by its first one, as runc
 /// does.
-fn label_threads(labels: &Labels, target: &Target, label: Borne) -> io::Result<()> {
+pub(super) fn label_threads(labels: &Labels, target: &Target, label: Borne) -> io::Result<()> {
     let mut done = BTreeSet::from([target.tgid()]);
     loop {
         let threads = target.thread_ids()?;
         let new: Vec<u32> = threads.into_iter().filter(|tid| done.insert(*tid)).collect();
-        if new.is_empty() {
-            return Ok(());
-        }
+        // Those that began since have it of the ones that did: a process cannot keep us here.
+        let mut lacked = false;
         for tid in new {
             match target.thread(tid) {
+                Ok(Some(thread)) if bears(labels, &thread, label) => {}
                 Ok(Some(thread)) => match labels.set(&thread, label) {
                     Err(error) if Errno::from_io_error(&error) != Some(Errno::SRCH) => {
                         return Err(error);
                     }
-                    _ => {}
+                    _ => lacked = true,
                 },
                 Ok(None) => return Ok(()),
                 // It has ended.
                 Err(_) => {}
             }
         }
+        if !lacked {
+            return Ok(());
+        }
     }
+}
+
+fn bears(labels: &Labels, thread: &OwnedFd, label: Borne) -> bool {
+    labels.get(thread).is_ok_and(|it| it.is_some_and(|it| it.generation == label.generation))
 }
 
 /// A label as programs tell it.

@@ -3,10 +3,15 @@
 //!
 //! ```text
 //!  tree, control socket ─▶ engine ─▶ Look, Store, LookAgain ─▶ labels in the kernel      kernel.rs
+//!  control groups ─────────▶ │ ────▶ Adopt ─▶ the same                                   groups.rs
+//!                            │ ────▶ Describe ─▶ files of runtimes                       files.rs
 //!                            │ ────▶ Record ─▶ trail ─▶ durable ─▶ the answer
 //!  audit event ─▶ trail, and held until the ring was read past it ─▶ CONTAINER_ID beside it  held.rs
 //! ```
 
+mod annotations;
+mod files;
+mod groups;
 mod held;
 mod interfaces;
 mod kernel;
@@ -31,6 +36,9 @@ use record::{EventId, Line};
 use serde::{Deserialize, Serialize};
 use trail::Field;
 
+pub(crate) use self::annotations::{cut, described};
+pub(super) use self::files::Files;
+pub(super) use self::groups::{Places, group_of};
 use self::held::{Event, Held};
 use self::interfaces::Seen;
 use self::kernel::Kernel;
@@ -136,6 +144,8 @@ pub(super) struct Containers {
     saving: Option<(u64, Option<Handed>, Vec<u8>)>,
     boot: String,
     wants_list: bool,
+    /// Where runtimes say what their containers are; none where only those are known that somebody sets.
+    files: Option<Files>,
     /// The last record of containers that no hook could register, until it is durable.
     telling: Option<Handed>,
 }
@@ -175,6 +185,7 @@ impl Containers {
             saving: None,
             boot: boot.to_owned(),
             wants_list: false,
+            files: None,
             telling: None,
         }
     }
@@ -203,7 +214,7 @@ impl Containers {
             Question::Set(Registration { task, contid, description, of_runtime }) => {
                 let contid = match (contid, &description) {
                     (Some(contid), _) => ContId(contid),
-                    (None, Some(description)) => self.choose(description),
+                    (None, Some(description)) => self.choose(task, description),
                     (None, None) => ContId::UNSET,
                 };
                 let req = self.request(Asker::Registering(stream, contid, description));
@@ -215,27 +226,6 @@ impl Containers {
                 }
             }
         }
-    }
-
-    /// The same for the same container of a runtime, today and tomorrow; another one where that is taken.
-    fn choose(&self, description: &Description) -> ContId {
-        let name = |text: &Option<String>| text.clone().unwrap_or_default();
-        let text = format!("{}\0{}", name(&description.runtime), name(&description.id));
-        let hasher =
-            lanes::BlockHasher::new(lanes::Algorithm::Sha256, &[], lanes::SaltPosition::Before);
-        let mut digest = [0; 32];
-        hasher.hash_one(text.as_bytes(), &mut digest);
-        let first = digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-        // Positive as a signed number too: not everybody reads 64 bits.
-        let mut id = ContId(first >> 1);
-        let is_other = |id| {
-            let life = self.engine.life(id);
-            life.is_some_and(|life| life.description.id != description.id)
-        };
-        while is_other(id) {
-            id = ContId(id.0.wrapping_add(1) & (u64::MAX >> 1));
-        }
-        id
     }
 
     fn request(&mut self, asker: Asker) -> ReqId {
@@ -267,8 +257,9 @@ impl Containers {
 
     /// What is known at once of the container of whoever did this.
     pub(super) fn whose(&self) -> Whose {
-        // Where no label was ever given, nobody has one.
-        if self.engine.lives().next().is_none() && self.askers.is_empty() {
+        // Where no label was ever given, nobody has one; but a container may have come that is not labelled yet.
+        let is_none = self.engine.lives().next().is_none() && self.askers.is_empty();
+        if is_none && !self.engine.adopts() {
             Whose::Known(ContId::UNSET)
         } else if self.kernel.can_label() {
             Whose::NotYet
@@ -319,7 +310,8 @@ impl Containers {
 
     fn decide(&mut self, event: Event, processes: &Processes) {
         let Event { id, whole, concerned, from_ns, to_ns, .. } = event;
-        let find = |pid| Attribution::of(processes.tasks(), pid, from_ns, to_ns);
+        let in_group = |cgroup| self.engine.in_group(cgroup);
+        let find = |pid| Attribution::of(processes.tasks(), pid, from_ns, to_ns, in_group);
         let whose = match concerned.subject.map(find) {
             Some(Attribution {
                 contid,
@@ -431,6 +423,8 @@ impl Containers {
             }
             Act::Answer { req, result, after } => self.settle(req, result, after, link),
             Act::List => self.wants_list = true,
+            Act::Adopt(adoption) => self.adopt(*adoption, processes),
+            Act::Describe { contid, group } => self.describe(contid, &group),
         }
     }
 

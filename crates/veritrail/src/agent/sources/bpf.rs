@@ -18,7 +18,7 @@ use trail::Class;
 use super::{Drain, ForSource, Input, millis};
 use crate::agent::gaps::Place;
 use crate::agent::status::{Program as Shown, ProgramState};
-use crate::agent::tasks::listed;
+use crate::agent::tasks::{Grouped, listed};
 use crate::clock;
 
 /// How soon a few events are seen; much more wakes the reader.
@@ -112,6 +112,12 @@ impl Listener {
         self.opened.labels.as_ref().and_then(|labels| labels.try_clone().ok())
     }
 
+    /// Whether containers' processes are to be looked for again and again: programs should tell when they come, and
+    /// do not.
+    fn looks_for_groups(&self) -> bool {
+        self.opened.labels.is_some() && self.missing.iter().any(|(of, _)| *of == Program::Groups)
+    }
+
     /// Whether it hears of the calls that change the clock.
     pub(super) fn hears_clock_calls(&self) -> bool {
         let programs = self.opened.programs();
@@ -140,12 +146,15 @@ pub(in crate::agent) struct Listed {
     /// In nanoseconds since boot.
     pub(in crate::agent) began_ns: u64,
     pub(in crate::agent) processes: Vec<Sighting>,
+    /// Those in containers' control groups, where tasks can be labelled.
+    pub(in crate::agent) grouped: Grouped,
 }
 
 impl Listed {
     fn now(labels: Option<&Labels>) -> Listed {
         let began_ns = clock::now().boottime_ns;
-        Listed { began_ns, processes: listed(labels) }
+        let (processes, grouped) = listed(labels);
+        Listed { began_ns, processes, grouped }
     }
 }
 
@@ -205,7 +214,7 @@ pub(super) fn listen(mut listener: Listener, asked: &Receiver<()>, context: &For
             batch.lost = Some([heard, clock::now().boottime_ns]);
             told.list = true;
         }
-        told.list |= asked.try_recv().is_ok();
+        told.list |= asked.try_recv().is_ok() || listener.looks_for_groups();
         if told.list && listing.elapsed() >= LIST {
             (told.list, listing) = (false, Instant::now());
             batch.listed = Some(Listed::now(labels.as_ref()));

@@ -14,9 +14,11 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use engine::containers::{Description, Group};
 use host::audit::{Control, Status};
 use host::kmsg::{self, Kmsg};
 use host::uevent::{self, Uevents};
+use record::units::ContId;
 use serde::Deserialize;
 use trail::Class;
 
@@ -116,6 +118,8 @@ pub(super) enum Input {
     Inventory(Vec<mapped::Mapped>),
     /// The clocks, as they were read.
     Clock(engine::clock::Reading),
+    /// What a runtime's files say of a container; none where nothing.
+    Described(ContId, Group, Option<Description>),
     /// Every served device.
     Served(Vec<Served>),
     /// What lies at a place.
