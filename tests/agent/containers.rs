@@ -40,7 +40,8 @@ fn labels(bench: &Bench) -> bool {
     programs.any(|program| program["name"] == "labels" && program["state"] == "attached")
 }
 
-const BPF_ONLY: &str = "[agent]\nsources = [\"bpf\"]\n";
+/// Containers of other tests are none of ours.
+pub(crate) const BPF_ONLY: &str = "[agent]\nsources = [\"bpf\"]\n[containers]\ngroups = false\n";
 
 /// The file of a process's identifier.
 pub(crate) fn file(bench: &Bench, pid: u32) -> PathBuf {

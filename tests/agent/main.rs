@@ -15,6 +15,7 @@ mod day;
 mod dispatched;
 mod events;
 mod full;
+mod groups;
 mod inside;
 mod lacking;
 mod life;

@@ -8,10 +8,10 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, soon};
-use crate::containers::{file, start};
+use crate::containers::{BPF_ONLY, file, start};
 
 /// A bundle whose program is the shell of busybox, with our hook; none, visibly, without runc.
-fn bundle(test: &str, bench: &Bench, name: &str, script: &str) -> Option<PathBuf> {
+pub(crate) fn bundle(test: &str, bench: &Bench, name: &str, script: &str) -> Option<PathBuf> {
     let busybox =
         ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|at| fs::exists(at).unwrap());
     let (Ok(_), Some(busybox)) = (Command::new("runc").arg("-v").output(), busybox) else {
@@ -74,7 +74,7 @@ fn run(bundle: &std::path::Path) -> String {
 fn a_container_of_runc_is_labelled_before_its_program_runs() {
     let test = "a_container_of_runc_is_labelled_before_its_program_runs";
     let bench = Bench::new();
-    bench.write("config", "[agent]\nsources = [\"bpf\"]\n");
+    bench.write("config", BPF_ONLY);
     let Some(agent) = start(test, &bench, &["--config", "config"]) else { return };
     let script = "n=0; while [ $n -lt 20 ]; do n=$((n+1)); /bin/true; done; sleep 2";
     let bundles: Option<Vec<PathBuf>> =
@@ -120,7 +120,7 @@ fn a_container_of_runc_is_labelled_before_its_program_runs() {
 fn a_container_that_cannot_be_registered_runs_and_is_a_gap() {
     let test = "a_container_that_cannot_be_registered_runs_and_is_a_gap";
     let bench = Bench::new();
-    bench.write("config", "[agent]\nsources = [\"bpf\"]\n");
+    bench.write("config", BPF_ONLY);
     let Some(agent) = start(test, &bench, &["--config", "config"]) else { return };
     let Some(bundle) = bundle(test, &bench, "alone", "true") else { return };
     assert_eq!(agent.stop(), Some(0));
