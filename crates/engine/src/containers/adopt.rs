@@ -285,9 +285,11 @@ impl Containers {
         for one in adopted {
             self.adoptions.remember(one.image.cgroup, contid);
             let id = self.same(one.id).unwrap_or(one.id);
-            if !self.has_ended(id) {
+            if !self.ended.has(id) {
                 let network = one.image.namespaces.network;
-                self.put(id, Member { contid, generation, network, seen: one.at_ns });
+                // Since when it was there is not known.
+                let member = Member { contid, generation, network, seen: one.at_ns };
+                self.put(id, member, id.start_ns);
             }
         }
         if is_new {

@@ -153,6 +153,9 @@ pub(super) struct Containers {
 /// The longest file of what an agent has left that is read, in bytes.
 const LONGEST: u64 = 64 << 20;
 
+/// So long after the last container's end an event of it may come.
+const AFTERWARDS: Duration = Duration::from_secs(10);
+
 /// Between two looks whether a record is durable.
 const SOON: Duration = Duration::from_millis(2);
 
@@ -259,7 +262,9 @@ impl Containers {
     pub(super) fn whose(&self) -> Whose {
         // Where no label was ever given, nobody has one; but a container may have come that is not labelled yet.
         let is_none = self.engine.lives().next().is_none() && self.askers.is_empty();
-        if is_none && !self.engine.adopts() {
+        // What the last one did may still be on its way.
+        let was = || self.lived.is_some_and(|lived| since_boot(moment()) < lived + AFTERWARDS);
+        if is_none && !self.engine.adopts() && !was() {
             Whose::Known(ContId::UNSET)
         } else if self.kernel.can_label() {
             Whose::NotYet
@@ -367,6 +372,9 @@ impl Containers {
     ) {
         self.look();
         let now = moment();
+        if self.engine.lives().next().is_some() {
+            self.lived = Some(since_boot(now));
+        }
         if self.engine.poll_timeout().is_some_and(|due| due <= since_boot(now)) {
             self.engine.handle_timeout(now);
         }
