@@ -146,6 +146,8 @@ pub(super) struct Containers {
     wants_list: bool,
     /// Where runtimes say what their containers are; none where only those are known that somebody sets.
     files: Option<Files>,
+    /// When there last was a container, since boot.
+    lived: Option<Duration>,
     /// The last record of containers that no hook could register, until it is durable.
     telling: Option<Handed>,
 }
@@ -189,6 +191,7 @@ impl Containers {
             boot: boot.to_owned(),
             wants_list: false,
             files: None,
+            lived: None,
             telling: None,
         }
     }
