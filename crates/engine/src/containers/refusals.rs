@@ -1,4 +1,4 @@
-//! Attempts that were refused. Whoever is refused can try again at once, and what is recorded of it takes
+//! Attempts of those who may not. Whoever is refused can try again at once, and what is recorded of it takes
 //! the room of other violations: so each caller has some told one by one in a second, and the rest is
 //! counted and told as one.
 

@@ -227,7 +227,7 @@ impl Containers {
                 self.requests.insert(req, Request { stage, ..request });
             }
             (Err(Refusal::Recorded(errno, contid)), Some(target), _) => {
-                if self.refusals.admits(now, &request.caller) {
+                if capable || self.refusals.admits(now, &request.caller) {
                     self.refuse(&request, target.pid, before.contid, contid);
                 } else {
                     self.counters.refused += 1;
