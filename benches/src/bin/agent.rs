@@ -60,7 +60,7 @@ fn main() -> io::Result<()> {
                 "runs": costs.len(), "seconds": options.seconds,
                 "cpu_percent": median.cpu_percent(), "cpu_us_each": median.each_us(), "ratio": ratio,
                 "rss_kib": median.rss, "stored": records, "started": median.started,
-                "durable_ms": median.durable.map(|[half, most]| [half, most]),
+                "durable_ms": median.durable,
             });
             println!("{line}");
         } else {
