@@ -78,7 +78,9 @@ fn what_is_over_a_quota_is_counted_by_whose_it_is() {
         assert!(gap.contains(" count=exact from="), "{gap}");
     }
     let stored = bench.bodies("TRUSTED_APP").len() as u64;
-    assert_eq!(stored + lost(&bench, "quota", "rest"), 3000);
+    // Other tests begin agents meanwhile: each of their programs is an event of the same user.
+    let counted = stored + lost(&bench, "quota", "rest");
+    assert!((3000..3600).contains(&counted), "{counted}");
     // A burst of ten seconds' worth, which other events of ours take a few of, and what the time brought.
     assert!((150..1500).contains(&stored), "{stored}");
     bench.trail_is_good();
