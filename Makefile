@@ -20,7 +20,7 @@ demo: build ## the main job on real input, in a temporary folder
 	@scripts/setup demo
 	@target/release/veritrail demo
 
-test: ## everything that fits 25 minutes; what cannot run here is skipped visibly
+test: ## everything that fits half an hour; what cannot run here is skipped visibly
 	@scripts/setup test
 	@scripts/with-cargo scripts/test
 
