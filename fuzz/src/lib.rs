@@ -17,6 +17,7 @@ use block::verity::{
 };
 pub use clock::clock;
 pub use config::config;
+use engine::containers::Group;
 use engine::devices::kernel_log::{self, Kept, Said};
 use engine::devices::uevent::{Action, Mismatch, Uevent};
 use engine::devices::{Devices, Mapped, MappedTarget, Output, table};
@@ -72,6 +73,7 @@ pub const ALL: &[Target] = &[
     ("scrub", scrub),
     ("bpf", bpf),
     ("contid", contid),
+    ("control_group", control_group),
     ("clock", clock),
 ];
 
@@ -414,6 +416,18 @@ pub fn bpf(bytes: &[u8]) {
     assert!(event.task().is_none_or(is_name));
     let longer = [bytes, &[0xff; 8]].concat();
     assert_eq!(host::bpf::Event::parse(&longer), Ok(event));
+}
+
+/// The control groups of a process: what a container makes below its own group does not change which it is.
+pub fn control_group(bytes: &[u8]) {
+    let Some(group) = Group::of_process(bytes) else { return };
+    let path = group.path.as_bytes();
+    assert!(path.starts_with(b"/") && memchr::memmem::find(bytes, path).is_some());
+    assert!(!group.key().is_empty());
+    for below in [&b""[..], b"/x", b"/docker/0", b"/\xff:0::/machine.slice/machine-x.scope"] {
+        let deeper = Group::of_path(group.hierarchy, &[path, b"/payload", below].concat());
+        assert_eq!(deeper.as_ref(), Some(&group));
+    }
 }
 
 /// A table of the kernel's verity target is read again as it was read, once it is written.

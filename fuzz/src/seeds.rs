@@ -40,6 +40,14 @@ const CONTIDS: &[&[u8]] = &[
     b"4^2^1,18446744073709551615,^18446744073709551614,^18446744073709551613,^7",
 ];
 
+/// `/proc/PID/cgroup` of a container of docker, of podman and of systemd-nspawn, and of the host's.
+const CONTROL_GROUPS: &[&[u8]] = &[
+    b"9:name=systemd:/docker/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n0::/init.scope\n",
+    b"0::/machine.slice/libpod-bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb.scope/container\n",
+    b"0::/machine.slice/systemd-nspawn@my\\x2dbox.service/payload/init.scope\n",
+    b"4:cpu,cpuacct:/a:b\n0::/user.slice/user-1000.slice/session-1.scope\n",
+];
+
 /// The seeds of a target.
 #[must_use]
 pub fn of(target: &str) -> Vec<Vec<u8>> {
@@ -73,6 +81,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "config" => vec![CONFIG.as_bytes().to_vec()],
         "evaluate" => vec![EVALUATED.to_vec()],
         "bpf" => bpf_events(),
+        "control_group" => CONTROL_GROUPS.iter().map(|text| text.to_vec()).collect(),
         "contid" => CONTIDS.iter().map(|text| text.to_vec()).collect(),
         "clock" => vec![CLOCK.to_vec()],
         "table" => TABLES.iter().map(|table| table.as_bytes().to_vec()).collect(),
@@ -92,7 +101,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
 fn bpf_events() -> Vec<Vec<u8>> {
     let event = |kind: u32, detail: u32, behind: &[u8]| {
         let mut bytes = [kind, detail].map(u32::to_le_bytes).concat();
-        bytes.extend([100_u64, 90, 80, 70].map(u64::to_le_bytes).concat());
+        bytes.extend([100_u64, 90, 80, 70, 60, 50].map(u64::to_le_bytes).concat());
         bytes.extend(
             [12, 12, 1, 0, 1000, 3, 4_026_531_837, 4_026_531_841, 4_026_531_836, 4_026_531_840_u32]
                 .map(u32::to_le_bytes)
@@ -102,7 +111,15 @@ fn bpf_events() -> Vec<Vec<u8>> {
         bytes.extend(behind);
         bytes
     };
-    vec![event(1, 0, b""), event(2, 7, b"/bin/sh\0"), event(3, 256, b""), event(4, 1, b"")]
+    let stamp = [&b"audit(1795301006.620:803): "[..], &[0; 21]].concat();
+    vec![
+        event(1, 0, b""),
+        event(2, 7, b"/bin/sh\0"),
+        event(3, 256, b""),
+        event(4, 1, b""),
+        event(9, 0, &stamp),
+        event(12, 9, b"\x04\0\0\0\0\0\0\0/docker/1"),
+    ]
 }
 
 /// The root hash that the first of the golden signatures is over.

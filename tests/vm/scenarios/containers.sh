@@ -31,6 +31,7 @@ told 20 type=CONTAINER_ID contid=7 VT_VIA=device
 found() { veritrail search --trail trail --contid 7 --raw >"$ARTEFACTS/found" && grep -qa "$@" "$ARTEFACTS/found"; }
 wait_for 10 found 'type=SYSCALL .*comm="cat"'
 wait_for 10 found 'type=VT_FILE .*use=file.*file="/etc/motto"'
+check "the file as the container sees it" found 'type=VT_MOUNT .*file="[^"]*/root/etc/motto" contid=7'
 check "device" found 'type=VT_PLACE .*name="v"'
 check "image" found 'type=VT_CONTAINER .*state=described contid=7 runtime="test" id="web" image="motd:1"'
 check "reader" found 'type=SYSCALL .*exit=-5 .*comm="cat"'

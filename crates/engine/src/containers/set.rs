@@ -227,10 +227,9 @@ impl Containers {
                 self.requests.insert(req, Request { stage, ..request });
             }
             (Err(Refusal::Recorded(errno, contid)), Some(target), _) => {
+                self.counters.refused += 1;
                 if capable || self.refusals.admits(now, &request.caller) {
-                    self.refuse(&request, target.pid, before.contid, contid);
-                } else {
-                    self.counters.refused += 1;
+                    self.tell_refusal(&request, target.pid, before.contid, contid);
                 }
                 self.answer(req, &request, Err(errno), None);
             }
@@ -348,7 +347,8 @@ impl Containers {
         }
         self.revision += 1;
         self.settle(generation, before.contid, at.boottime_ns);
-        self.refuse(request, target.pid, before.contid, contid);
+        self.counters.refused += 1;
+        self.tell_refusal(request, target.pid, before.contid, contid);
         self.answer(req, request, Err(errno), None);
     }
 
@@ -365,8 +365,7 @@ impl Containers {
         }
     }
 
-    fn refuse(&mut self, request: &Request, opid: u32, old: ContId, contid: ContId) {
-        self.counters.refused += 1;
+    fn tell_refusal(&mut self, request: &Request, opid: u32, old: ContId, contid: ContId) {
         let record = report::set(opid, old, contid, &request.caller, false);
         self.record(vec![record], Confidence::Certain);
     }

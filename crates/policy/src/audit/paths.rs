@@ -40,7 +40,7 @@ pub(super) fn at_path(file: &Name<'_>, facts: &Facts<'_>, path: &[u8], below: Be
     if file.inode == u64::MAX {
         return Holds::No;
     }
-    match is_called(file, facts, path, below) {
+    match at_path_inside(file, facts, path, below) {
         Holds::No if !facts.resolved => Holds::Unknown,
         holds => holds,
     }
@@ -54,11 +54,6 @@ pub(super) fn at_path_inside(
     path: &[u8],
     below: Below,
 ) -> Holds {
-    is_called(file, facts, path, below)
-}
-
-/// Compares the names.
-fn is_called(file: &Name<'_>, facts: &Facts<'_>, path: &[u8], below: Below) -> Holds {
     let name = match file.name {
         Fact::Known(name) => name,
         // Nothing has a name in a call that takes a descriptor.

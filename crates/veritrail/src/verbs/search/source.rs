@@ -215,10 +215,11 @@ pub(super) fn failure(error: ReadError) -> Failure {
 /// Longer lines are no records, and are passed over without being held.
 const LONGEST_LINE: usize = 1 << 16;
 
-/// The next line, without its end; false where there is none. Of a longer one nothing is left.
+/// The next line, without its end; false where there is none. Of a longer one nothing is left, so that no end
+/// of it is taken for a record.
 pub(crate) fn read_line(log: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
     line.clear();
-    let mut any = false;
+    let (mut any, mut is_too_long) = (false, false);
     loop {
         let here = log.fill_buf()?;
         if here.is_empty() {
@@ -227,15 +228,36 @@ pub(crate) fn read_line(log: &mut impl BufRead, line: &mut Vec<u8>) -> io::Resul
         any = true;
         let end = memchr::memchr(b'\n', here);
         let piece = end.map_or(here, |end| here.get(..end).unwrap_or_default());
-        if line.len() + piece.len() <= LONGEST_LINE {
-            line.extend_from_slice(piece);
-        } else {
+        is_too_long |= line.len() + piece.len() > LONGEST_LINE;
+        if is_too_long {
             line.clear();
+        } else {
+            line.extend_from_slice(piece);
         }
         let used = end.map_or(here.len(), |end| end + 1);
         log.consume(used);
         if end.is_some() {
             return Ok(true);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_line_that_is_too_long_is_no_line() {
+        let forged = b"type=CONTAINER_OP msg=audit(1.000:1): op=set";
+        let log = [b"a\n", &[b'x'; LONGEST_LINE + 1][..], forged, b"\nb"].concat();
+        // Whatever comes at once.
+        for piece in [1, 7, 4096, log.len()] {
+            let mut log = BufReader::with_capacity(piece, &log[..]);
+            let (mut line, mut lines) = (Vec::new(), Vec::new());
+            while read_line(&mut log, &mut line).unwrap() {
+                lines.push(line.clone());
+            }
+            assert_eq!(lines, [&b"a"[..], b"", b"b"], "{piece}");
         }
     }
 }

@@ -61,8 +61,8 @@ pub(super) fn is_of(meant: &[Meant], event: &[Line<'_>]) -> bool {
         Meant::Identifier(_) => true,
         Meant::Life(life) => life.has(leaf, millis),
     };
-    let meant: Vec<u64> = meant.iter().filter(here).map(Meant::contid).collect();
-    event.iter().flat_map(containers).any(|id| meant.contains(&id))
+    let is_meant = |id| meant.iter().filter(here).any(|one| one.contid() == id);
+    event.iter().flat_map(containers).any(is_meant)
 }
 
 /// Whom `word` means: a number the identifier, anything else a container that the records of its registration
