@@ -3,6 +3,7 @@
 //! Only datagrams of the kernel's are believed, none is cut in silence, and what is dropped is
 //! counted exactly. The form of rules is not known here, they pass as bytes.
 
+mod batch;
 mod control;
 mod error;
 mod message;

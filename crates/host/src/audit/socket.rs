@@ -13,6 +13,8 @@ use rustix::net::{
     socket_with,
 };
 
+use super::batch::Batch;
+
 #[derive(Debug)]
 pub(super) struct Socket(OwnedFd);
 
@@ -62,7 +64,12 @@ impl Socket {
         self.read(buf, RecvFlags::empty())
     }
 
-    /// The same, and leaves it there.
+    /// Takes as many as one call gives.
+    pub(super) fn take_many(&self, batch: &mut Batch) -> Result<(), Errno> {
+        batch.fill(self.as_fd())
+    }
+
+    /// Shows the next one, and leaves it there.
     pub(super) fn peek(&self, buf: &mut [u8]) -> Result<Option<Arrived>, Errno> {
         self.read(buf, RecvFlags::PEEK)
     }

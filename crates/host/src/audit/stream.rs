@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
+use super::batch::Batch;
 use super::control::Control;
 use super::error::{Capability, Error};
 use super::message::{self, ReplyBody, Setting, kind, replies, request};
@@ -19,6 +20,7 @@ use crate::wait::{any_readable, readable};
 #[derive(Debug)]
 pub struct Stream {
     socket: Socket,
+    batch: Batch,
     role: Role,
     /// Records since the count of drops was read.
     unchecked: u32,
@@ -43,11 +45,11 @@ pub enum Received<'b> {
     Record {
         /// The number of its type.
         kind: u16,
-        /// Bytes of the buffer.
+        /// Its bytes.
         text: &'b [u8],
     },
     /// So many records more were not received: dropped for want of room in the socket's buffer,
-    /// or longer than the caller's.
+    /// or longer than any is.
     Lost(u64),
     /// A process wants to be the audit daemon and will be refused, since we answered; ourselves
     /// where we cease to be it.
@@ -66,10 +68,6 @@ pub enum Received<'b> {
 }
 
 impl Stream {
-    /// A buffer of this size holds any record of the kernel's (`MAX_AUDIT_MESSAGE_LENGTH` is
-    /// 8970).
-    pub const RECORD_BYTES: usize = 16 << 10;
-
     /// How many records may come before drops are looked for that were not announced: between
     /// the announcement and the moment when the buffer is empty the kernel drops in silence.
     const CHECK_EVERY: u32 = 64;
@@ -92,7 +90,12 @@ impl Stream {
         socket.bind(READLOG).map_err(errno)?;
         // Drops can be counted, or it is said now.
         socket.dropped().map_err(Error::io(doing))?;
-        Ok(Self { socket, role: Role::Multicast { told: 0 }, unchecked: 0 })
+        Ok(Self {
+            socket,
+            batch: Batch::default(),
+            role: Role::Multicast { told: 0 },
+            unchecked: 0,
+        })
     }
 
     /// Becomes the audit daemon: whoever makes records waits rather than lose one, and the kernel
@@ -117,7 +120,7 @@ impl Stream {
         let socket = Socket::open().map_err(errno)?;
         socket.set_receive_buffer(receive_buffer_bytes).map_err(errno)?;
         socket.bind(0).map_err(errno)?;
-        Ok(Self { socket, role: Role::Spare, unchecked: 0 })
+        Ok(Self { socket, batch: Batch::default(), role: Role::Spare, unchecked: 0 })
     }
 
     /// Becomes the audit daemon, as [`Stream::register`]. What came when it was the daemon before
@@ -148,32 +151,31 @@ impl Stream {
 
     /// Takes what comes next, waiting for it at most `timeout` (`None`: as long as it takes). To
     /// read all that is there, as after epoll: with a timeout of zero until
-    /// [`Received::TimedOut`].
+    /// [`Received::TimedOut`]; records that were taken with one wait here and not at the descriptor.
     ///
     /// A loss is told of when the kernel announces it, when the socket is empty, and once in 64
     /// records: the numbers add up, their place among the records is not exact.
     ///
     /// # Errors
-    /// What recvfrom(2), poll(2) or getsockopt(2) say.
-    pub fn recv<'b>(
-        &mut self,
-        buf: &'b mut [u8],
-        timeout: Option<Duration>,
-    ) -> io::Result<Received<'b>> {
-        let started = Instant::now();
-        let arrived = loop {
+    /// What recvmmsg(2), poll(2) or getsockopt(2) say.
+    pub fn recv(&mut self, timeout: Option<Duration>) -> io::Result<Received<'_>> {
+        let mut until = None;
+        while self.batch.is_empty() {
             if self.unchecked >= Self::CHECK_EVERY
                 && let Some(lost) = self.newly_lost()?
             {
                 return Ok(lost);
             }
-            match self.socket.take(buf) {
-                Ok(Some(arrived)) => break arrived,
-                Ok(None) => {
+            match self.socket.take_many(&mut self.batch) {
+                Ok(()) => {}
+                Err(Errno::AGAIN) => {
                     if let Some(lost) = self.newly_lost()? {
                         return Ok(lost);
                     }
-                    let left = timeout.map(|timeout| timeout.saturating_sub(started.elapsed()));
+                    let left = timeout.map(|timeout| {
+                        let now = Instant::now();
+                        until.get_or_insert(now + timeout).saturating_duration_since(now)
+                    });
                     if left == Some(Duration::ZERO) || !readable(&self.socket, left)? {
                         return Ok(Received::TimedOut);
                     }
@@ -185,13 +187,14 @@ impl Stream {
                 }
                 Err(error) => return Err(error.into()),
             }
-        };
+        }
         self.unchecked += 1;
+        let Some((arrived, bytes)) = self.batch.next() else { return Ok(Received::TimedOut) };
         if arrived.port != 0 {
             return Ok(Received::Foreign { port: arrived.port });
         }
         // A record that is cut is as good as none.
-        let record = buf.get(..arrived.length).and_then(message::record);
+        let record = bytes.and_then(message::record);
         let is_multicast = matches!(self.role, Role::Multicast { .. });
         Ok(match record {
             None => Received::Lost(1),
@@ -247,6 +250,9 @@ impl Stream {
     /// # Errors
     /// What poll(2) says.
     pub fn wait(of: &[&Stream], timeout: Duration) -> io::Result<bool> {
+        if of.iter().any(|stream| !stream.batch.is_empty()) {
+            return Ok(true);
+        }
         let fds: Vec<_> = of.iter().map(AsFd::as_fd).collect();
         any_readable(&fds, Some(timeout))
     }

@@ -60,7 +60,8 @@ impl Drop for Auditing {
 /// All tests that change audit together take less.
 const OTHERS: Duration = Duration::from_secs(900);
 
-fn lock() -> File {
+/// The lock alone: for who would keep those others from what they wait for.
+pub(crate) fn lock() -> File {
     let path = std::env::temp_dir().join("veritrail-audit-test.lock");
     let file = File::options().create(true).append(true).open(path).unwrap();
     let until = Instant::now() + OTHERS;
