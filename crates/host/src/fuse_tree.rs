@@ -6,6 +6,8 @@
 //! contents but a question: every read and write of it is a request, judged by who makes it, and
 //! answered when there is an answer (design section 3, seam "Tree").
 
+mod handles;
+
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -21,6 +23,7 @@ use fuser::{
     ReplyOpen, ReplyWrite, Request, SessionACL, TimeOrNow, WriteFlags,
 };
 
+use self::handles::{ATTRIBUTE, Handle, Handles};
 use crate::fuse::{Errno, fuser_errno};
 
 /// What stands at a path.
@@ -189,9 +192,6 @@ pub fn serve(connection: OwnedFd, tree: impl Tree) -> io::Result<Session> {
 /// One for whoever lists, one for whoever reads.
 const THREADS: usize = 2;
 
-/// Open files and directories at once; their contents are held in memory.
-const MOST_HANDLES: usize = 1024;
-
 /// What libfuse says for an inode that nobody has looked up.
 const UNKNOWN: u64 = 0xffff_ffff;
 
@@ -242,32 +242,6 @@ impl Inodes {
             self.numbers.remove(path);
             self.paths.remove(&number);
         }
-    }
-}
-
-/// What is open, as it was then.
-#[derive(Debug, Default)]
-struct Handles {
-    open: HashMap<u64, Handle>,
-    last: u64,
-}
-
-#[derive(Debug)]
-enum Handle {
-    File(Vec<u8>),
-    Directory(Vec<(OsString, FileType)>),
-    /// Of an attribute, by the path at which it was opened.
-    Attribute(PathBuf),
-}
-
-impl Handles {
-    fn add(&mut self, handle: Handle) -> Result<FileHandle, Errno> {
-        if self.open.len() >= MOST_HANDLES {
-            return Err(Errno::NFILE);
-        }
-        self.last += 1;
-        self.open.insert(self.last, handle);
-        Ok(FileHandle(self.last))
     }
 }
 
@@ -333,9 +307,9 @@ impl<T: Tree> ServedTree<T> {
         let path = self.path(inode)?;
         match self.tree.look(&path)? {
             // Who may do what is judged at each call.
-            Entry::Attribute => lock(&self.handles).add(Handle::Attribute(path)),
+            Entry::Attribute => Ok(ATTRIBUTE),
             _ if writes => Err(Errno::ROFS),
-            Entry::File(bytes) => lock(&self.handles).add(Handle::File(bytes)),
+            Entry::File(bytes) => Ok(lock(&self.handles).add(Handle::File(bytes))),
             Entry::Directory => Err(Errno::ISDIR),
             Entry::Link(_) => Err(Errno::LOOP),
         }
@@ -350,7 +324,8 @@ impl<T: Tree> ServedTree<T> {
         let dots = [".", ".."].map(|dots| (dots.into(), FileType::Directory));
         let names = self.tree.list(&self.path(inode)?)?;
         let names = names.into_iter().map(|(name, kind)| (name, file_type(kind)));
-        lock(&self.handles).add(Handle::Directory(dots.into_iter().chain(names).collect()))
+        let names = dots.into_iter().chain(names).collect();
+        Ok(lock(&self.handles).add(Handle::Directory(names)))
     }
 }
 
@@ -414,7 +389,7 @@ impl<T: Tree> Filesystem for ServedTree<T> {
     fn write(
         &self,
         request: &Request,
-        _: INodeNo,
+        inode: INodeNo,
         handle: FileHandle,
         offset: u64,
         data: &[u8],
@@ -423,9 +398,13 @@ impl<T: Tree> Filesystem for ServedTree<T> {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let path = match lock(&self.handles).open.get(&handle.0) {
-            Some(Handle::Attribute(path)) => path.clone(),
-            _ => return reply.error(fuser::Errno::EBADF),
+        if handle != ATTRIBUTE {
+            return reply.error(fuser::Errno::EBADF);
+        }
+        // Whatever is open is remembered.
+        let path = match self.path(inode) {
+            Ok(path) => path,
+            Err(errno) => return reply.error(fuser_errno(errno)),
         };
         let Ok(size) = u32::try_from(data.len()) else {
             return reply.error(fuser::Errno::EINVAL);
@@ -478,7 +457,7 @@ impl<T: Tree> Filesystem for ServedTree<T> {
     fn read(
         &self,
         request: &Request,
-        _: INodeNo,
+        inode: INodeNo,
         handle: FileHandle,
         offset: u64,
         size: u32,
@@ -486,16 +465,19 @@ impl<T: Tree> Filesystem for ServedTree<T> {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let handles = lock(&self.handles);
-        match handles.open.get(&handle.0) {
-            Some(Handle::File(bytes)) => reply.data(part(bytes, offset, size)),
-            Some(Handle::Attribute(path)) => {
-                let path = path.clone();
-                drop(handles);
-                let reply = Reply(Some(Awaited::Read { reply, offset, size }));
-                self.tree.request(&path, caller(request), Operation::Read, reply);
-            }
-            _ => reply.error(fuser::Errno::EBADF),
+        if handle == ATTRIBUTE {
+            return match self.path(inode) {
+                Ok(path) => {
+                    let reply = Reply(Some(Awaited::Read { reply, offset, size }));
+                    self.tree.request(&path, caller(request), Operation::Read, reply);
+                }
+                Err(errno) => reply.error(fuser_errno(errno)),
+            };
+        }
+        match lock(&self.handles).get(handle.0) {
+            Ok(Handle::File(bytes)) => reply.data(part(bytes, offset, size)),
+            Ok(Handle::Directory(_)) => reply.error(fuser::Errno::EBADF),
+            Err(errno) => reply.error(fuser_errno(errno)),
         }
     }
 
@@ -509,7 +491,7 @@ impl<T: Tree> Filesystem for ServedTree<T> {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        lock(&self.handles).open.remove(&handle.0);
+        lock(&self.handles).remove(handle.0);
         reply.ok();
     }
 
@@ -528,9 +510,11 @@ impl<T: Tree> Filesystem for ServedTree<T> {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        let handles = lock(&self.handles);
-        let Some(Handle::Directory(names)) = handles.open.get(&handle.0) else {
-            return reply.error(fuser::Errno::EBADF);
+        let mut handles = lock(&self.handles);
+        let names = match handles.get(handle.0) {
+            Ok(Handle::Directory(names)) => names,
+            Ok(Handle::File(_)) => return reply.error(fuser::Errno::EBADF),
+            Err(errno) => return reply.error(fuser_errno(errno)),
         };
         let skip = usize::try_from(offset).unwrap_or(usize::MAX);
         for (next, (name, kind)) in (1..).zip(names).skip(skip) {
@@ -551,7 +535,7 @@ impl<T: Tree> Filesystem for ServedTree<T> {
         _: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        lock(&self.handles).open.remove(&handle.0);
+        lock(&self.handles).remove(handle.0);
         reply.ok();
     }
 }
