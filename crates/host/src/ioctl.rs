@@ -1,7 +1,7 @@
 //! ioctl(2): with an argument whose type says which call it is for, or with a number.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 /// The argument of one ioctl.
 ///
@@ -47,6 +47,21 @@ pub(crate) fn call_with(
     // SAFETY: the descriptor is open for as long as `file` is borrowed, and none of these calls
     // takes its argument for an address.
     answered(unsafe { libc::ioctl(file, call as libc::Ioctl, number) })
+}
+
+/// `NS_GET_PARENT` of linux/nsfs.h.
+const NAMESPACES_PARENT: libc::Ioctl = 0xb702;
+
+/// The namespace that this one, of processes or users, was made in.
+///
+/// # Errors
+/// EPERM where that is none that we may see; what the kernel answered.
+pub(crate) fn parent_of(namespace: impl AsFd) -> io::Result<OwnedFd> {
+    let file = namespace.as_fd().as_raw_fd();
+    // SAFETY: the descriptor is open for as long as `namespace` is borrowed, and the call takes no argument.
+    let parent = answered(unsafe { libc::ioctl(file, NAMESPACES_PARENT) })?;
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(parent) })
 }
 
 fn answered(result: libc::c_int) -> io::Result<libc::c_int> {

@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use crate::ioctl;
 use crate::process::{self, line};
 use crate::text::decimal;
 use crate::wait::readable;
@@ -176,6 +177,69 @@ pub fn may_control_audit(tid: u32) -> io::Result<bool> {
     Ok(user.st_ino == INITIAL_USER_NS && effective & (1 << AUDIT_CONTROL) != 0)
 }
 
+/// The process that `caller` means by `number`: its own pid namespace may number processes otherwise than ours.
+///
+/// Looks at every process where it does.
+///
+/// # Errors
+/// ESRCH where one of them is gone, or nobody has that number there; what `/proc` answered.
+pub fn meant_by(caller: u32, number: u32) -> io::Result<u32> {
+    let there = folder(caller)?;
+    let space = pid_namespace(&there)?;
+    let ours = rustix::fs::stat("/proc/self/ns/pid").map_err(io::Error::from)?;
+    if rustix::fs::fstat(&space)?.st_ino == ours.st_ino {
+        return Ok(number);
+    }
+    let wanted = rustix::fs::fstat(&space)?.st_ino;
+    let depth = numbers(&there)?.len();
+    for entry in std::fs::read_dir("/proc")? {
+        let Some(pid) = decimal::<u32>(entry?.file_name().as_encoded_bytes()) else { continue };
+        let is_meant = || {
+            let one = folder(pid)?;
+            let is_so = numbers(&one)?.get(depth.wrapping_sub(1)) == Some(&number);
+            Ok::<bool, io::Error>(is_so && is_within(pid_namespace(&one)?, wanted)?)
+        };
+        // Others may end meanwhile.
+        if is_meant().is_ok_and(|is_meant| is_meant) {
+            return Ok(pid);
+        }
+    }
+    Err(Errno::SRCH.into())
+}
+
+/// Its numbers, from our pid namespace down to its own.
+fn numbers(task: &OwnedFd) -> io::Result<Vec<u32>> {
+    let status = process::read(task, "status").map_err(gone)?;
+    let text = line(&status, b"NSpid").ok_or_else(other_form)?;
+    let words = text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    words.map(|word| decimal(word).ok_or_else(other_form)).collect()
+}
+
+fn pid_namespace(task: &OwnedFd) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat(task, "ns/pid", flags, Mode::empty());
+    opened.map_err(|error| gone(error.into()))
+}
+
+/// The kernel nests them no deeper (`MAX_PID_NS_LEVEL`).
+const DEEPEST: usize = 32;
+
+/// Whether the pid namespace is the one of that inode number, or was made in it.
+fn is_within(mut namespace: OwnedFd, wanted: u64) -> io::Result<bool> {
+    for _ in 0..=DEEPEST {
+        if rustix::fs::fstat(&namespace)?.st_ino == wanted {
+            return Ok(true);
+        }
+        namespace = match ioctl::parent_of(&namespace) {
+            Ok(parent) => parent,
+            // What lies above ours is not ours to see.
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+    }
+    Ok(false)
+}
+
 /// The folder of a task: it stays that of this very task.
 fn folder(tid: u32) -> io::Result<OwnedFd> {
     if tid == 0 {
@@ -314,5 +378,52 @@ mod tests {
                 Err(error) => eprintln!("skipped: {arguments:?} did not run: {error}"),
             }
         }
+    }
+
+    #[test]
+    fn a_number_is_of_the_callers_own_pid_namespace() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("SKIPPED: a_number_is_of_the_callers_own_pid_namespace: needs root");
+            return;
+        }
+        let own = std::process::id();
+        assert_eq!(meant_by(own, 4711).unwrap(), 4711);
+        // Numbers there: the shell is 1, the others 2 and 3; the last is 1 of a namespace further in.
+        let script = "sleep 50 & unshare -p -f --kill-child sleep 50 & wait";
+        let mut outside = Command::new("unshare")
+            .args(["-p", "-f", "--kill-child", "sh", "-c", script])
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let is_there = |pid: u32, count: usize| {
+            let until = std::time::Instant::now() + Duration::from_secs(10);
+            loop {
+                let children = Target::open(pid).and_then(|target| target.children());
+                if let Ok(children) = &children
+                    && children.len() == count
+                {
+                    return children.clone();
+                }
+                assert!(std::time::Instant::now() < until, "{children:?}");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        };
+        let shell = is_there(outside.id(), 1)[0];
+        let children = is_there(shell, 2);
+        let unshare =
+            *children.iter().find(|pid| numbers(&folder(**pid).unwrap()).unwrap()[1] == 3).unwrap();
+        let deeper = is_there(unshare, 1)[0];
+        for pid in [shell, children[0], children[1], deeper] {
+            let number = numbers(&folder(pid).unwrap()).unwrap()[1];
+            assert_eq!(meant_by(shell, number).unwrap(), pid);
+        }
+        // From further in: itself alone. Ours are nobody there, from nowhere.
+        assert_eq!(meant_by(deeper, 1).unwrap(), deeper);
+        for number in [own, 999, 0] {
+            let error = meant_by(deeper, number).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::ESRCH));
+        }
+        outside.kill().unwrap();
+        outside.wait().unwrap();
     }
 }

@@ -27,7 +27,7 @@ pub use clock::{Asked, ClockCall, Moment};
 pub use counters::{Counters, Failures};
 pub use labels::{Label, Labels, UNSET};
 pub use load::{Programs, Report, State, Wanted};
-pub use pins::{Pins, unpin};
+pub use pins::{Pins, is_bpffs, pinned, unpin};
 pub use program::{Program, Statistics};
 pub use ring::{Read, Reader};
 pub use shared::{Opened, Shared};

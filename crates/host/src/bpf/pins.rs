@@ -13,10 +13,13 @@
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use libbpf_rs::{Link, MapCore, MapHandle, MapType, Object};
+
+use super::labels::{self, Labels};
 
 /// The maps that are pinned, with their form: type, bytes of keys and values, entries.
 const MAPS: [(&str, MapType, [u32; 3]); 4] = [
@@ -60,8 +63,7 @@ impl Folder {
     pub(super) fn open(path: &Path) -> Result<Folder, String> {
         let cannot = |error: io::Error| format!("{}: {error}", path.display());
         let parent = path.parent().unwrap_or(path);
-        let file_system = rustix::fs::statfs(parent).map_err(|error| cannot(error.into()))?;
-        if u64::try_from(file_system.f_type) != Ok(BPFFS) {
+        if !is_bpffs(parent).map_err(cannot)? {
             return Err(format!("{} is no bpffs", parent.display()));
         }
         match DirBuilder::new().mode(0o700).create(path) {
@@ -123,6 +125,41 @@ impl Folder {
         link.pin(self.path.join(new(LINK))).map_err(|error| cannot(LINK, error))?;
         put(LINK)
     }
+}
+
+/// Whether a bpffs is mounted there, or this is a folder in one.
+///
+/// # Errors
+/// Where it is not there.
+pub fn is_bpffs(path: &Path) -> io::Result<bool> {
+    let file_system = rustix::fs::statfs(path)?;
+    Ok(u64::try_from(file_system.f_type) == Ok(BPFFS))
+}
+
+/// The labels that are pinned there, for whoever asks and loads nothing: those of the programs that run, or that ran
+/// last. None where there are none.
+///
+/// # Errors
+/// Where they are not root's or our own, or of another form.
+pub fn pinned(path: &Path) -> io::Result<Option<Labels>> {
+    let meta = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        meta => meta?,
+    };
+    // Whoever may write there says what labels are.
+    let owners = [0, rustix::process::geteuid().as_raw()];
+    if !meta.is_dir() || !owners.contains(&meta.uid()) || meta.mode() & 0o022 != 0 {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    if !is_bpffs(path)? || !path.join(LINK).exists() {
+        return Ok(None);
+    }
+    let open = |(name, ..): (&str, u64, u64)| {
+        let map = MapHandle::from_pinned_path(path.join(name)).map_err(io::Error::other)?;
+        map.as_fd().try_clone_to_owned()
+    };
+    let [labels, aborted, unstored] = labels::MAPS.map(open);
+    Labels::new([labels?, aborted?, unstored?]).map(Some)
 }
 
 /// Whether this map is one of those that are pinned.
