@@ -98,10 +98,9 @@ impl Drop for Caller {
 /// Records as lines, by serial, until the message with this text has come.
 fn hear(stream: &mut Stream, end: &str) -> BTreeMap<u32, Vec<Vec<u8>>> {
     let mut events: BTreeMap<u32, Vec<Vec<u8>>> = BTreeMap::new();
-    let mut buf = vec![0; Stream::RECORD_BYTES];
     let until = Instant::now() + Duration::from_secs(20);
     while Instant::now() < until {
-        match stream.recv(&mut buf, Some(Duration::from_millis(200))).unwrap() {
+        match stream.recv(Some(Duration::from_millis(200))).unwrap() {
             Received::Record { kind, text } => {
                 let mut line = Vec::new();
                 push_netlink(&mut line, kind, text);

@@ -359,7 +359,12 @@ fn holds(condition: &Condition, facts: &Facts<'_>, name: Option<&Name<'_>>) -> H
         }
         Field::ContId => match value {
             Value::Wide(wanted) => {
-                with(facts.container, |contid| wide_is(contid, *operator, *wanted))
+                with(facts.container, |contid| {
+                    // Any of a chain; `!=` is that none is.
+                    let mut chain = std::iter::once(contid).chain(facts.made_by);
+                    let is = |contid| wide_is(contid, *operator, *wanted);
+                    if *operator == Operator::NotEqual { chain.all(is) } else { chain.any(is) }
+                })
             }
             _ => Holds::No,
         },

@@ -116,6 +116,8 @@ pub struct Facts<'a> {
     pub open_flags: Fact<u32>,
     /// The audit container identifier; `u64::MAX` where there is none.
     pub container: Fact<u64>,
+    /// The container that this one was made by, whose rules are its too.
+    pub made_by: Option<u64>,
     names: [Name<'a>; MOST_NAMES],
     count: usize,
     /// Whether there were more, or fewer than the call has.
@@ -146,6 +148,7 @@ impl Default for Facts<'_> {
             family: Fact::Unknown,
             open_flags: Fact::Unknown,
             container: Fact::Unknown,
+            made_by: None,
             names: [Name::NOTHING; MOST_NAMES],
             count: 0,
             incomplete: true,

@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use record::Line;
 use record::tables::syscall::Machine;
 
 use super::field::FIELDS;
@@ -367,6 +368,35 @@ proptest! {
                 prop_assert_eq!(Rule::from_wire(&rule.to_wire()), Ok(rule.clone()));
             }
             Err(error) => prop_assert!(line.get(error.span.clone()).is_some(), "{error:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_rule_for_a_container_is_for_what_that_has_made_too() {
+    let text = "type=SYSCALL msg=audit(1.000:2): arch=c000003e syscall=59 success=yes exit=0 items=0 ppid=1 pid=7 \
+                auid=0 uid=0 gid=0 euid=0 suid=0 fsuid=0 egid=0 sgid=0 fsgid=0 ses=1 comm=\"x\" exe=\"/x\" key=\"k\"";
+    for (condition, alone, made) in [
+        ("contid=5", true, true),
+        ("contid=2", false, true),
+        ("contid=7", false, false),
+        // None of a chain is.
+        ("contid!=5", false, false),
+        ("contid!=2", true, false),
+        ("contid!=7", true, true),
+        // Any is.
+        ("contid<3", false, true),
+        ("contid>3", true, true),
+        ("contid>5", false, false),
+        ("contid!=unset", true, true),
+    ] {
+        let rule = parse(&format!("-a always,exit -F {condition}"));
+        for (made_by, expected) in [(None, alone), (Some(2), made)] {
+            let mut facts = Facts::of_call([Line::parse(text.as_bytes()).unwrap()]);
+            (facts.container, facts.made_by) = (Fact::Known(5), made_by);
+            let decided = decide(std::slice::from_ref(&rule), List::Exit, &facts);
+            let holds = matches!(decided, Decision::Rule { .. });
+            assert_eq!(holds, expected, "{condition} {made_by:?} {decided:?}");
         }
     }
 }
