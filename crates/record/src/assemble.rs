@@ -186,11 +186,21 @@ impl<T> Assembler<T> {
 
     /// Takes the next record of the input; `kept` is what its event will hold of it.
     pub fn handle_line(&mut self, now: Duration, line: &Line<'_>, kept: T) {
+        self.handle(now, line.node(), line.id(), line.effective_type(), kept);
+    }
+
+    /// The same, for who keeps the very bytes that the line was read from.
+    pub fn handle(
+        &mut self,
+        now: Duration,
+        node: Option<&[u8]>,
+        id: EventId,
+        kind: RecordType,
+        kept: T,
+    ) {
         self.seen += 1;
-        let node = self.node(line.node());
-        let id = line.id();
+        let node = self.node(node);
         self.advance(node, id.millis);
-        let kind = line.effective_type();
         let at = match self.find(node, id) {
             Some(at) => at,
             None => {

@@ -30,6 +30,19 @@ use crate::line::Line;
 use crate::names::RecordType;
 use crate::value::Value;
 
+/// Whether a record tells of data that is not what was promised.
+#[must_use]
+pub fn is_violation(line: &Line<'_>) -> bool {
+    match line.effective_type() {
+        RecordType::DM_EVENT => DmEvent::read(line).is_ok_and(|event| !event.res),
+        RecordType::VT_FEC => true,
+        RecordType::IPE_ACCESS => IpeAccess::read(line)
+            .is_ok_and(|access| memchr::memmem::find(access.rule.text(), b"action=DENY").is_some()),
+        RecordType(1800..=1899) => Integrity::read(line).is_ok_and(|record| !record.res),
+        _ => false,
+    }
+}
+
 /// Why a record is not what its type promises.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ViewError {
