@@ -15,7 +15,7 @@ use crate::Class;
 const BATCH: usize = 256 << 10;
 
 /// How often at most entries are sent that nobody waits for.
-const SEND: Duration = Duration::from_millis(20);
+const SEND: Duration = Duration::from_millis(50);
 
 /// How long the writer may take to say that it is there.
 const GREETING: Duration = Duration::from_secs(10);

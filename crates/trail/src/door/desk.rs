@@ -31,7 +31,7 @@ const CAPACITY: usize = 16 << 20;
 const GREETING: Duration = Duration::from_secs(10);
 
 /// How often at most entries that nobody waits for are written and synced.
-const COMMIT: Duration = Duration::from_millis(50);
+const COMMIT: Duration = Duration::from_millis(100);
 
 /// How long sinks may take for the last note.
 const FAREWELL: Duration = Duration::from_secs(5);

@@ -34,7 +34,14 @@ pub struct PackError {
 /// # Errors
 /// The caller's mistake: a name, a value or a line that is longer than its length field.
 pub fn pack(entry: &Entry<'_>) -> Result<Vec<u8>, PackError> {
-    let mut out = Vec::with_capacity(256);
+    let lines = match entry.lines {
+        Lines::Own(records) | Lines::Beside { records, .. } => {
+            records.iter().map(|record| 5 + record.kind.len() + record.body.len()).sum::<usize>()
+        }
+        Lines::Foreign { lines, .. } => lines.iter().map(|line| 4 + line.len()).sum(),
+    };
+    let fields = entry.tail.iter().map(|field| 3 + field.name.len() + field.value.len());
+    let mut out = Vec::with_capacity(2 + 12 + fields.sum::<usize>() + lines);
     out.push(match entry.lines {
         Lines::Own(_) => 0,
         Lines::Foreign { origin: Origin::Netlink, .. } => 1,
@@ -69,7 +76,6 @@ pub fn pack(entry: &Entry<'_>) -> Result<Vec<u8>, PackError> {
             }
         }
         Lines::Foreign { lines, .. } => {
-            out.reserve(lines.iter().map(|line| line.len() + 4).sum());
             for line in lines {
                 out.extend_from_slice(&length(line.len())?.to_le_bytes());
                 out.extend_from_slice(line);
