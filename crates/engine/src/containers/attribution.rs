@@ -25,7 +25,7 @@ impl Attribution {
         Attribution { contid: ContId::UNSET, or: Vec::new(), confidence: Confidence::Unknown };
 
     /// The container of whoever had number `pid` in that span, in ns since boot: a stamp of the audit log
-    /// is that of the tick before its event.
+    /// is that of a tick before its event.
     ///
     /// It always answers; [`Tasks::has_heard`] says whether to wait. What is asked too early is `Late`.
     /// `in_group` is the container of a control group, by its inode number.
@@ -104,6 +104,9 @@ pub struct Concerned {
     pub targets: Vec<u32>,
     /// The packet that it is, of a network namespace that the record does not name.
     pub packet: Option<Packet>,
+    /// The process of a record that stands alone and gets no CONTAINER_ID: of SECCOMP, AVC, ANOM_ABEND, as the
+    /// kernel patches have it. Whoever makes them is known all the same.
+    pub alone: Option<u32>,
     /// It is about a device, in a thread of the kernel that stands for nobody.
     pub device: bool,
 }
@@ -144,6 +147,13 @@ impl Concerned {
                     concerned.packet = Some(Packet { source, destination });
                 }
                 RecordType::DM_EVENT => concerned.device = true,
+                // And AppArmor's.
+                RecordType::SECCOMP
+                | RecordType::AVC
+                | RecordType::ANOM_ABEND
+                | RecordType(1500..=1507) => {
+                    concerned.alone = concerned.alone.or(number(b"pid"));
+                }
                 _ => {}
             }
         }
@@ -157,6 +167,9 @@ impl Concerned {
     }
 }
 
+/// Who made a container under a grant ([`Containers::maker`](super::Containers::maker)).
+pub type Maker<'m> = &'m dyn Fn(ContId) -> Option<ContId>;
+
 /// The records to write beside an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Labelled {
@@ -164,62 +177,89 @@ pub struct Labelled {
     pub records: Vec<Record>,
     /// How sure the least sure of them is.
     pub confidence: Confidence,
+    /// The container of a packet, where it is one alone and certain.
+    pub sole: Option<ContId>,
     /// By what it was found out, `VT_VIA`, where not by the process.
     via: Option<&'static str>,
 }
 
 impl Labelled {
     /// The containers of subject and targets; none where there is nothing to say. `find` is asked for
-    /// each process once.
+    /// each process once, `maker` for who made a container under a grant.
     #[must_use]
     pub fn of_tasks(
         concerned: &Concerned,
         mut find: impl FnMut(u32) -> Attribution,
+        maker: Maker<'_>,
     ) -> Option<Labelled> {
         let mut labelled = Labelled::empty(None);
         for pid in &concerned.targets {
-            labelled.push(&find(*pid), Some(&format!("opid:{pid}")));
+            labelled.push(&find(*pid), Some(&format!("opid:{pid}")), maker);
         }
         if let Some(subject) = concerned.subject {
             let reference = (!labelled.records.is_empty()).then_some("subject");
-            labelled.push(&find(subject), reference);
+            labelled.push(&find(subject), reference, maker);
         }
         labelled.unless_empty()
     }
 
     /// The containers in a packet's network namespace, the one that came last first.
     #[must_use]
-    pub fn of_network(ids: &[ContId], confidence: Confidence) -> Option<Labelled> {
+    pub fn of_network(
+        ids: &[ContId],
+        confidence: Confidence,
+        maker: Maker<'_>,
+    ) -> Option<Labelled> {
         let mut labelled = Labelled::empty(Some("netns"));
-        labelled.list(ids, None, confidence);
+        labelled.list(ids, None, confidence, maker);
+        labelled.sole = match ids {
+            [id] if confidence == Confidence::Certain => Some(*id),
+            _ => None,
+        };
         labelled.unless_empty()
     }
 
     /// The containers that use a device.
     #[must_use]
-    pub fn of_device(ids: &[ContId], confidence: Confidence) -> Option<Labelled> {
+    pub fn of_device(ids: &[ContId], confidence: Confidence, maker: Maker<'_>) -> Option<Labelled> {
         let mut labelled = Labelled::empty(Some("device"));
-        labelled.list(ids, None, confidence);
+        labelled.list(ids, None, confidence, maker);
+        labelled.unless_empty()
+    }
+
+    /// The container of whoever asked a server of ours, which knows the label and not who made it.
+    #[must_use]
+    pub fn of_reader(contid: ContId, confidence: Confidence) -> Option<Labelled> {
+        let mut labelled = Labelled::empty(None);
+        labelled.list(&[contid], None, confidence, &|_| None);
         labelled.unless_empty()
     }
 
     fn empty(via: Option<&'static str>) -> Labelled {
-        Labelled { records: Vec::new(), confidence: Confidence::Certain, via }
+        Labelled { records: Vec::new(), confidence: Confidence::Certain, sole: None, via }
     }
 
     fn unless_empty(self) -> Option<Labelled> {
         (!self.records.is_empty()).then_some(self)
     }
 
-    fn push(&mut self, found: &Attribution, reference: Option<&str>) {
+    fn push(&mut self, found: &Attribution, reference: Option<&str>, maker: Maker<'_>) {
         // That nobody knows is said too: a blank stands for no container.
         if found.names_one() || found.confidence == Confidence::Unknown {
-            self.list(&found.ids(), reference, found.confidence);
+            self.list(&found.ids(), reference, found.confidence, maker);
         }
     }
 
-    fn list(&mut self, ids: &[ContId], reference: Option<&str>, confidence: Confidence) {
-        for list in lists(ids.iter().map(std::slice::from_ref), LONGEST_LIST) {
+    fn list(
+        &mut self,
+        ids: &[ContId],
+        reference: Option<&str>,
+        confidence: Confidence,
+        maker: Maker<'_>,
+    ) {
+        let chain = |id: &ContId| std::iter::once(*id).chain(maker(*id)).collect::<Vec<_>>();
+        let chains: Vec<Vec<ContId>> = ids.iter().map(chain).collect();
+        for list in lists(chains.iter().map(Vec::as_slice), LONGEST_LIST) {
             let body = Body::of_words(format_args!("contid={list}"));
             let body = match reference {
                 Some(reference) => body.word("VT_REF", reference),

@@ -1,8 +1,10 @@
 //! Whether an identifier may be set: the tests of the kernel patches, in their order (V5; reference,
-//! section 2).
+//! section 2); of whoever writes by a grant alone, those of V11.
 
 use record::contid::WriteError;
 use record::units::ContId;
+
+use super::grants::{Granted, Place, Room};
 
 /// Why a read or write of `audit_containerid` fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,10 +21,18 @@ pub enum Errno {
     Enomem,
     /// The target has children.
     Ebusy,
+    /// The target is in a container already that the writer may not change.
+    Eexist,
+    /// The target is the writer, or not of its container.
+    Exdev,
     /// Invalid argument.
     Einval,
+    /// The grant has no room for one more container.
+    Enospc,
     /// The number is too big.
     Erange,
+    /// The identifier is another one's.
+    Enotuniq,
     /// This kernel cannot label tasks.
     Enoprotoopt,
     /// The target has threads, or is one.
@@ -40,8 +50,12 @@ impl Errno {
             Errno::Eagain => 11,
             Errno::Enomem => 12,
             Errno::Ebusy => 16,
+            Errno::Eexist => 17,
+            Errno::Exdev => 18,
             Errno::Einval => 22,
+            Errno::Enospc => 28,
             Errno::Erange => 34,
+            Errno::Enotuniq => 76,
             Errno::Enoprotoopt => 92,
             Errno::Ealready => 114,
         }
@@ -91,6 +105,8 @@ pub struct Facts {
     pub labelling: Labelling,
     /// The writer has CAP_AUDIT_CONTROL in the initial user namespace; root of another has not.
     pub capable: bool,
+    /// What a grant says of it, for a writer that has not.
+    pub granted: Option<Granted>,
     /// The target.
     pub target: Standing,
     /// What was written.
@@ -125,7 +141,11 @@ pub fn judge(facts: &Facts) -> Result<ContId, Refusal> {
         return Err(Recorded(Errno::Einval, id));
     }
     if !facts.capable {
-        return Err(Recorded(Errno::Eperm, id));
+        let alone = !children && single_threaded && leader;
+        return match facts.granted.map_or(Err(Errno::Eperm), |granted| within(granted, alone)) {
+            Ok(()) => Ok(id),
+            Err(errno) => Err(Recorded(errno, id)),
+        };
     }
     if children {
         return Err(Recorded(Errno::Ebusy, id));
@@ -134,6 +154,29 @@ pub fn judge(facts: &Facts) -> Result<ContId, Refusal> {
         return Err(Recorded(Errno::Ealready, id));
     }
     Ok(id)
+}
+
+/// Judges what a grant is to allow: V11's tests, c to i, and then whether there is room.
+fn within(granted: Granted, alone: bool) -> Result<(), Errno> {
+    if !granted.in_range {
+        return Err(Errno::Eperm);
+    }
+    if !alone {
+        return Err(Errno::Ebusy);
+    }
+    match granted.place {
+        Place::Own => {}
+        Place::Writer | Place::Elsewhere => return Err(Errno::Exdev),
+        Place::Child => return Err(Errno::Eexist),
+    }
+    if granted.is_taken {
+        return Err(Errno::Enotuniq);
+    }
+    match granted.room {
+        Room::Yes => Ok(()),
+        Room::Full => Err(Errno::Enospc),
+        Room::Later => Err(Errno::Eagain),
+    }
 }
 
 #[cfg(test)]
@@ -146,7 +189,8 @@ mod tests {
         Standing::Alive { children: false, single_threaded: true, leader: true };
 
     fn facts(target: Standing, capable: bool, bytes: &[u8]) -> Facts {
-        Facts { labelling: Labelling::Attached, capable, target, written: parse_write(0, bytes) }
+        let written = parse_write(0, bytes);
+        Facts { labelling: Labelling::Attached, capable, granted: None, target, written }
     }
 
     #[test]
@@ -186,6 +230,40 @@ mod tests {
     }
 
     #[test]
+    fn a_grant_is_judged_in_the_order_of_v11() {
+        let good = Granted { in_range: true, place: Place::Own, is_taken: false, room: Room::Yes };
+        let of = |target: Standing, granted: Granted| {
+            let facts = Facts { granted: Some(granted), ..facts(target, false, b"7") };
+            judge(&facts).map_err(|refusal| match refusal {
+                Refusal::Recorded(errno, ContId(7)) => errno,
+                other => panic!("{other:?}"),
+            })
+        };
+        let parent = Standing::Alive { children: true, single_threaded: true, leader: true };
+        let threads = Standing::Alive { children: false, single_threaded: false, leader: true };
+        assert_eq!(of(ALONE, good), Ok(ContId(7)));
+        // Each is worse in one thing more, and the first that fails is told.
+        let full = Granted { room: Room::Full, ..good };
+        assert_eq!(of(ALONE, full), Err(Errno::Enospc));
+        assert_eq!(of(ALONE, Granted { room: Room::Later, ..good }), Err(Errno::Eagain));
+        let taken = Granted { is_taken: true, ..full };
+        assert_eq!(of(ALONE, taken), Err(Errno::Enotuniq));
+        for (place, errno) in [
+            (Place::Child, Errno::Eexist),
+            (Place::Writer, Errno::Exdev),
+            (Place::Elsewhere, Errno::Exdev),
+        ] {
+            let placed = Granted { place, ..taken };
+            assert_eq!(of(ALONE, placed), Err(errno));
+            assert_eq!([of(parent, placed), of(threads, placed)], [Err(Errno::Ebusy); 2]);
+            assert_eq!(of(parent, Granted { in_range: false, ..placed }), Err(Errno::Eperm));
+        }
+        // Whoever may anyhow is judged as ever.
+        let capable = Facts { granted: Some(full), ..facts(threads, true, b"7") };
+        assert_eq!(judge(&capable), Err(Refusal::Recorded(Errno::Ealready, ContId(7))));
+    }
+
+    #[test]
     fn without_labels_nothing_else_is_asked() {
         for (labelling, errno) in
             [(Labelling::Starting, Errno::Eagain), (Labelling::Impossible, Errno::Enoprotoopt)]
@@ -206,7 +284,11 @@ mod tests {
             Errno::Eagain,
             Errno::Enomem,
             Errno::Ebusy,
+            Errno::Eexist,
+            Errno::Exdev,
             Errno::Einval,
+            Errno::Enospc,
+            Errno::Enotuniq,
             Errno::Erange,
             Errno::Enoprotoopt,
             Errno::Ealready,

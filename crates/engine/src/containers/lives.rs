@@ -163,6 +163,8 @@ pub struct Life {
     pub registrar: Option<Registrar>,
     /// The container of whoever set it.
     pub parent: ContId,
+    /// The grant by which that one might.
+    pub grant: Option<String>,
     /// The namespaces of its first process when it was set.
     pub namespaces: Namespaces,
     /// The control group of its first process when it was set; 0: not known.
@@ -173,6 +175,8 @@ pub struct Life {
     pub description: Description,
     /// Its processes that are known.
     pub processes: u32,
+    /// Sets that were refused since it is known: by its processes, for them, or of its identifier.
+    pub refused: u64,
     /// Kinds for which it was told that a process has left.
     pub(super) drifted: u8,
     /// Until then those of its processes that are in this mount namespace are the runtime's own, on their way in.
@@ -187,11 +191,13 @@ impl Life {
             begun,
             registrar: None,
             parent,
+            grant: None,
             namespaces: image.namespaces,
             cgroup: image.cgroup,
             group: None,
             description: Description::default(),
             processes: 0,
+            refused: 0,
             drifted: 0,
             entering: None,
             last: pid,

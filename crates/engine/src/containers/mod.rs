@@ -25,6 +25,7 @@ mod acts;
 mod adopt;
 mod attribution;
 mod ended;
+mod grants;
 mod groups;
 mod judge;
 mod lives;
@@ -32,6 +33,7 @@ mod networks;
 mod packets;
 mod refusals;
 mod report;
+mod roots;
 mod set;
 mod state;
 
@@ -43,8 +45,10 @@ use record::units::ContId;
 pub use self::acts::{Act, Answer};
 use self::adopt::Adoptions;
 pub use self::adopt::{Adoption, Seen};
-pub use self::attribution::{Attribution, Concerned, Labelled};
+pub use self::attribution::{Attribution, Concerned, Labelled, Maker};
 use self::ended::Ended;
+use self::grants::Grants;
+pub use self::grants::{Grant, Granted, Grantee, Place, Room};
 pub use self::groups::{Group, is_unique};
 pub use self::judge::{Errno, Facts, Labelling, Refusal, Standing, judge};
 pub use self::lives::{Caller, Description, Drift, Kind, LONGEST_TEXT, Life, Registrar};
@@ -52,6 +56,7 @@ use self::networks::Networks;
 use self::packets::Packets;
 pub use self::packets::{Interfaces, Packet};
 use self::refusals::Refusals;
+use self::roots::Roots;
 use self::set::Request;
 pub use self::set::{Again, NotStored, Target};
 pub use self::state::State;
@@ -124,6 +129,8 @@ pub struct Containers {
     refusals: Refusals,
     packets: Packets,
     adoptions: Adoptions,
+    grants: Grants,
+    roots: Roots,
     aborted: Aborted,
     ended: Ended,
     /// Until then something was lost, and not listed since.
@@ -151,6 +158,8 @@ impl Containers {
             refusals: Refusals::default(),
             packets: Packets::default(),
             adoptions: Adoptions::default(),
+            grants: Grants::default(),
+            roots: Roots::default(),
             aborted: Aborted::default(),
             ended: Ended::default(),
             doubt: None,
@@ -235,10 +244,15 @@ impl Containers {
         let fits = description.fits();
         let result = match self.lives.get_mut(&id) {
             Some(life) if fits => {
+                // What a grantee says is what it says.
+                let (description, confidence) = match &life.grant {
+                    Some(grant) => (grants::marked(grant, description), Confidence::Inferred),
+                    None => (description, Confidence::Certain),
+                };
                 let record = report::described(id, &description, "");
                 life.description = description.or(&life.description);
                 self.revision += 1;
-                let after = self.record(vec![record], Confidence::Certain);
+                let after = self.record(vec![record], confidence);
                 self.acts.push_back(Act::Answer {
                     req,
                     result: Ok(Answer::Done),
@@ -303,6 +317,18 @@ impl Containers {
             chain.push(innermost);
         }
         chain
+    }
+
+    /// The outermost of those that it was made in, itself where there is none; also of one that has just ended.
+    #[must_use]
+    pub fn root(&self, id: ContId) -> ContId {
+        self.roots.of(id)
+    }
+
+    /// The container that made it under a grant; also of one that has just ended.
+    #[must_use]
+    pub fn maker(&self, id: ContId) -> Option<ContId> {
+        self.roots.maker(id)
     }
 
     /// The containers whose mount namespace is one of these, by inode number.
@@ -454,6 +480,7 @@ impl Containers {
     fn end(&mut self, id: ContId, last: Option<(u32, &Image)>, confidence: Confidence) {
         let Some(life) = self.lives.remove(&id) else { return };
         self.adoptions.forget(id, &life);
+        self.roots.end(id, |id| self.lives.contains_key(&id));
         self.revision += 1;
         self.counters.dropped += 1;
         let (pid, image) = last.map_or((life.last, None), |(pid, image)| (pid, Some(image)));

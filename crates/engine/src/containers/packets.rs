@@ -128,7 +128,7 @@ impl Containers {
         interfaces: impl FnOnce() -> &'a [Interfaces],
     ) -> Option<Labelled> {
         if let Some(Some((_, Some(ids)))) = self.packets.told.remove(&id) {
-            return Labelled::of_network(&ids, Confidence::Certain);
+            return Labelled::of_network(&ids, Confidence::Certain, &|id| self.roots.maker(id));
         }
         let seen = interfaces().iter().filter(|one| one.may_see(packet));
         let lists: Option<Vec<Vec<ContId>>> = seen
@@ -141,7 +141,7 @@ impl Containers {
             })
             .collect();
         let Some(lists) = lists.filter(|lists| !lists.is_empty()) else {
-            return Labelled::of_network(&[ContId::UNSET], Confidence::Unknown);
+            return Labelled::of_network(&[ContId::UNSET], Confidence::Unknown, &|_| None);
         };
         let is_one = lists.windows(2).all(|two| two[0] == two[1]);
         let mut ids: Vec<ContId> = Vec::new();
@@ -153,6 +153,6 @@ impl Containers {
         // That nobody is in it goes behind those who may be.
         ids.sort_by_key(|id| !id.is_set());
         let confidence = if is_one { Confidence::Inferred } else { Confidence::Ambiguous };
-        Labelled::of_network(&ids, confidence)
+        Labelled::of_network(&ids, confidence, &|id| self.roots.maker(id))
     }
 }

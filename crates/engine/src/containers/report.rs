@@ -4,6 +4,7 @@ use record::units::ContId;
 use record::write::Body;
 
 use super::groups::Group;
+use super::judge::Errno;
 use super::lives::{Caller, Description};
 use super::{Drift, Record};
 use crate::tasks::{Image, Namespaces};
@@ -76,6 +77,29 @@ pub(super) fn begun(
         .word("pidns", pid)
         .word("netns", network)
         .word("cgroup", cgroup);
+    ("VT_CONTAINER", body)
+}
+
+/// A process of `by` was allowed by that grant to set it.
+pub(super) fn granted(id: ContId, opid: u32, grant: &str, by: ContId) -> Record {
+    let body = Body::new()
+        .word("state", "granted")
+        .word("contid", id)
+        .word("opid", opid)
+        .word("by", by)
+        .untrusted("grant", grant.as_bytes());
+    ("VT_CONTAINER", body)
+}
+
+/// The same was refused, as the grant does not reach so far.
+pub(super) fn beyond(id: ContId, opid: u32, grant: &str, by: ContId, errno: Errno) -> Record {
+    let body = Body::new()
+        .word("state", "beyond-grant")
+        .word("contid", id)
+        .word("opid", opid)
+        .word("by", by)
+        .word("errno", format_args!("{errno:?}").to_string().to_uppercase())
+        .untrusted("grant", grant.as_bytes());
     ("VT_CONTAINER", body)
 }
 

@@ -5,6 +5,7 @@
 //! one, and the set is taken back. Children born after the store have its generation, and belong wherever
 //! the set's outcome puts them.
 
+use std::collections::BTreeSet;
 use std::collections::btree_map::Entry;
 
 use record::contid::{WriteError, parse_write};
@@ -94,12 +95,14 @@ enum Stage {
 
 /// A set whose outcome is not known.
 #[derive(Debug)]
-struct Pending {
+pub(super) struct Pending {
     target: ProcessId,
     image: Box<Image>,
     group: Option<Group>,
     before: Label,
-    label: Label,
+    pub(super) label: Label,
+    /// Under this grant.
+    pub(super) grant: Option<String>,
     at: Moment,
     /// The target's end was heard.
     ended: bool,
@@ -171,11 +174,12 @@ impl Containers {
 
     fn read(&self, caller: &Caller, target: &Target) -> Result<Answer, Errno> {
         let Target::Alive { label, .. } = target else { return Err(Errno::Esrch) };
-        if !caller.may() {
+        let at = self.resolve(*label).contid;
+        if !caller.may() && !self.may_read(caller, at) {
             return Err(Errno::Eperm);
         }
         let id = match self.labelling {
-            Labelling::Attached => self.resolve(*label).contid,
+            Labelling::Attached => at,
             Labelling::Starting => return Err(Errno::Eagain),
             Labelling::Impossible => ContId::UNSET,
         };
@@ -199,15 +203,21 @@ impl Containers {
             },
         };
         let capable = request.caller.may();
-        let facts = Facts { labelling: self.labelling, capable, target: standing, written };
+        let grant = self.grant_of(&request.caller).cloned();
         let (id, before, image, group) = match target {
             Target::Gone => (None, Label::UNSET, None, None),
             Target::Alive { id, label, image, group, .. } => {
                 (Some(id), self.resolve(label), Some(image), group)
             }
         };
-        // What is labelled by hand in a container is another one than the group's.
-        let group = group.filter(|_| whole);
+        // What is labelled by hand in a container is another one than the group's, and what is made under a
+        // grant is in that of the container that makes it.
+        let group = group.filter(|_| whole && grant.is_none());
+        let granted = grant.as_ref().zip(id).zip(written.ok()).map(|((grant, id), wanted)| {
+            self.granted(now, grant, &request.caller, (id, before.contid), wanted)
+        });
+        let (labelling, target) = (self.labelling, standing);
+        let facts = Facts { labelling, capable, granted, target, written };
         let wanted = match (judge(&facts), id) {
             (Ok(wanted), Some(_)) if self.has_room_for(wanted) => Ok(wanted),
             (Ok(wanted), _) => Err(Refusal::Recorded(Errno::Enomem, wanted)),
@@ -220,16 +230,26 @@ impl Containers {
                 let label = Label { contid, generation: self.generation };
                 let at_ns = now.boottime_ns;
                 let old = before.contid;
+                let grant = grant.map(|grant| grant.name);
+                if let Some(grant) = &grant {
+                    self.grants.note(grant, now);
+                }
                 self.acts.push_back(Act::Store { req, target, label, old, at_ns });
                 let pending =
-                    Pending { target, image, group, before, label, at: now, ended: false };
+                    Pending { target, image, group, before, label, grant, at: now, ended: false };
                 let stage = Stage::Storing(Box::new(pending));
                 self.requests.insert(req, Request { stage, ..request });
             }
             (Err(Refusal::Recorded(errno, contid)), Some(target), _) => {
-                self.counters.refused += 1;
+                self.count_refusal([request.caller.contid, before.contid, contid]);
                 if capable || self.refusals.admits(now, &request.caller) {
-                    self.tell_refusal(&request, target.pid, before.contid, contid);
+                    let caller = &request.caller;
+                    let mut records =
+                        vec![report::set(target.pid, before.contid, contid, caller, false)];
+                    records.extend(grant.map(|grant| {
+                        report::beyond(contid, target.pid, &grant.name, caller.contid, errno)
+                    }));
+                    self.record(records, Confidence::Certain);
                 }
                 self.answer(req, &request, Err(errno), None);
             }
@@ -300,7 +320,7 @@ impl Containers {
     }
 
     fn commit(&mut self, req: ReqId, request: &Request, pending: Pending) {
-        let Pending { target, image, group, before, label, at, ended } = pending;
+        let Pending { target, image, group, before, label, grant, at, ended } = pending;
         let Label { contid, generation } = label;
         let caller = &request.caller;
         let mut records = vec![report::set(target.pid, before.contid, contid, caller, true)];
@@ -309,8 +329,13 @@ impl Containers {
             let mut life = Life::new(at, parent, &image, target.pid);
             let Caller { pid, uid, auid, comm, exe, .. } = caller.clone();
             life.registrar = Some(Registrar { pid, uid, auid, comm, exe });
+            life.grant.clone_from(&grant);
             records.push(report::begun(contid, target.pid, parent, life.namespaces, life.cgroup));
             entry.insert(life);
+            self.roots.begin(contid, parent, grant.is_some());
+        }
+        if let Some(grant) = &grant {
+            records.push(report::granted(contid, target.pid, grant, caller.contid));
         }
         if let Some(group) = group {
             // Whoever comes into it from now on belongs to what the runtime says.
@@ -347,8 +372,9 @@ impl Containers {
         }
         self.revision += 1;
         self.settle(generation, before.contid, at.boottime_ns);
-        self.counters.refused += 1;
-        self.tell_refusal(request, target.pid, before.contid, contid);
+        self.count_refusal([request.caller.contid, before.contid, contid]);
+        let refused = report::set(target.pid, before.contid, contid, &request.caller, false);
+        self.record(vec![refused], Confidence::Certain);
         self.answer(req, request, Err(errno), None);
     }
 
@@ -365,9 +391,14 @@ impl Containers {
         }
     }
 
-    fn tell_refusal(&mut self, request: &Request, opid: u32, old: ContId, contid: ContId) {
-        let record = report::set(opid, old, contid, &request.caller, false);
-        self.record(vec![record], Confidence::Certain);
+    /// Of those who are concerned: the caller's container, the target's, and the one that was asked for.
+    fn count_refusal(&mut self, concerned: [ContId; 3]) {
+        self.counters.refused += 1;
+        for id in BTreeSet::from(concerned) {
+            if let Some(life) = self.lives.get_mut(&id) {
+                life.refused += 1;
+            }
+        }
     }
 
     fn answer(
@@ -428,6 +459,27 @@ impl Containers {
                 pending.image.namespaces = sighting.image.namespaces;
             }
         }
+    }
+
+    /// Those under way by grantees, with their containers.
+    pub(super) fn pending_of_grants(&self) -> impl Iterator<Item = (ContId, &Pending)> {
+        self.requests.values().filter_map(|request| match &request.stage {
+            Stage::Storing(pending) | Stage::LookingAgain(pending) if pending.grant.is_some() => {
+                Some((request.caller.contid, &**pending))
+            }
+            _ => None,
+        })
+    }
+
+    /// Whether a set of it is under way.
+    pub(super) fn is_wanted(&self, id: ContId) -> bool {
+        self.pending().any(|pending| pending.label.contid == id)
+    }
+
+    /// The container of a label, as it counts now.
+    #[must_use]
+    pub fn container_of(&self, label: Label) -> ContId {
+        self.resolve(label).contid
     }
 
     fn pending(&self) -> impl Iterator<Item = &Pending> {

@@ -36,6 +36,8 @@ struct Kept {
     realtime_ns: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     parent: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    grant: Option<String>,
     namespaces: [u32; 4],
     cgroup: u64,
     drifted: u8,
@@ -92,6 +94,14 @@ impl Containers {
                 self.lives.insert(id, life);
             }
         }
+        for id in &seen {
+            // The outermost first.
+            for id in self.chain(*id).into_iter().rev() {
+                if let Some(life) = self.lives.get(&id) {
+                    self.roots.begin(id, life.parent, life.grant.is_some());
+                }
+            }
+        }
         self.revision += 1;
         if is_this_boot {
             self.generation = state.generation.min(now.boottime_ns);
@@ -120,6 +130,7 @@ impl Kept {
             boottime_ns: life.begun.boottime_ns,
             realtime_ns: life.begun.realtime_ns,
             parent: life.parent.is_set().then_some(life.parent.0),
+            grant: life.grant.clone(),
             namespaces: [user, mount, pid, network],
             cgroup: life.cgroup,
             drifted: life.drifted,
@@ -141,16 +152,20 @@ impl Kept {
             let exe = registrar.exe.as_ref().map_or(0, Vec::len);
             registrar.comm.len().max(exe) <= LONGEST_PATH
         });
+        let is_short =
+            is_short && self.grant.as_ref().is_none_or(|grant| grant.len() <= LONGEST_PATH);
         let is_good = id.is_set() && is_short && self.description.fits();
         let life = Life {
             begun: Moment { boottime_ns: self.boottime_ns, realtime_ns: self.realtime_ns },
             registrar,
             parent: self.parent.map_or(ContId::UNSET, ContId),
+            grant: self.grant,
             namespaces: Namespaces { user, mount, pid, network },
             cgroup: self.cgroup,
             group: self.group.filter(|group| group.path.len().max(group.id.len()) <= LONGEST_PATH),
             description: self.description,
             processes: 0,
+            refused: 0,
             drifted: self.drifted,
             entering: None,
             last: self.last,

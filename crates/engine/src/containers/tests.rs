@@ -1,6 +1,7 @@
 //! Whole machines in virtual time: a kernel that keeps labels as tasks do, and loses events on demand.
 
 mod adopted;
+mod grants;
 mod machine;
 mod packets;
 mod records;

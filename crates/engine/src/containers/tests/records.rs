@@ -14,6 +14,11 @@ fn concerned(texts: &[&str]) -> Concerned {
     Concerned::of(&lines)
 }
 
+/// No container was made under a grant.
+fn nobody(_: ContId) -> Option<ContId> {
+    None
+}
+
 fn certain(id: u64) -> Attribution {
     Attribution { contid: ContId(id), or: Vec::new(), confidence: Confidence::Certain }
 }
@@ -30,23 +35,49 @@ fn said(labelled: Option<Labelled>) -> Vec<String> {
 fn subject_and_targets_are_told_apart() {
     let alone = concerned(&[CALL]);
     assert_eq!(alone, Concerned { subject: Some(50), ..Concerned::default() });
-    let labelled = Labelled::of_tasks(&alone, |_| certain(123_459));
+    let labelled = Labelled::of_tasks(&alone, |_| certain(123_459), &nobody);
     assert_eq!(said(labelled), ["CONTAINER_ID contid=123459"]);
+    let made = |id: ContId| (id == ContId(5)).then_some(ContId(2));
+    let labelled = Labelled::of_tasks(&alone, |_| certain(5), &made);
+    assert_eq!(said(labelled), ["CONTAINER_ID contid=5,^2"]);
     let both = concerned(&[CALL, TARGET, TARGET]);
     assert_eq!((both.subject, &both.targets[..]), (Some(50), &[1234][..]));
     let of = |pid: u32| certain(if pid == 50 { 5 } else { 7 });
     assert_eq!(
-        said(Labelled::of_tasks(&both, of)),
+        said(Labelled::of_tasks(&both, of, &nobody)),
         ["CONTAINER_ID contid=7 VT_REF=opid:1234", "CONTAINER_ID contid=5 VT_REF=subject"]
     );
     let only_target = |pid: u32| certain(if pid == 50 { u64::MAX } else { 7 });
     assert_eq!(
-        said(Labelled::of_tasks(&both, only_target)),
+        said(Labelled::of_tasks(&both, only_target, &nobody)),
         ["CONTAINER_ID contid=7 VT_REF=opid:1234"]
     );
     let only_subject = |pid: u32| certain(if pid == 50 { 5 } else { u64::MAX });
-    assert_eq!(said(Labelled::of_tasks(&both, only_subject)), ["CONTAINER_ID contid=5"]);
-    assert_eq!(Labelled::of_tasks(&both, |_| certain(u64::MAX)), None);
+    assert_eq!(said(Labelled::of_tasks(&both, only_subject, &nobody)), ["CONTAINER_ID contid=5"]);
+    assert_eq!(Labelled::of_tasks(&both, |_| certain(u64::MAX), &nobody), None);
+}
+
+#[test]
+fn who_makes_records_that_stand_alone_is_known_and_not_said() {
+    for (record, pid) in [
+        ("type=SECCOMP msg=audit(1.000:1): auid=0 uid=0 ses=1 pid=77 comm=\"a pid=9\" sig=0", 77),
+        (
+            "type=AVC msg=audit(1.000:1): apparmor=\"DENIED\" name=\"/x pid=9\" pid=78 comm=\"y\"",
+            78,
+        ),
+        ("type=ANOM_ABEND msg=audit(1.000:1): auid=0 uid=0 gid=0 ses=1 pid=79 comm=\"z\"", 79),
+    ] {
+        let alone = concerned(&[record]);
+        assert_eq!(alone, Concerned { alone: Some(pid), ..Concerned::default() }, "{record}");
+        assert_eq!(Labelled::of_tasks(&alone, |_| certain(5), &nobody), None);
+        assert_eq!(concerned(&[record, CALL]).subject, Some(50));
+    }
+    let of =
+        |ids: &[ContId], confidence| Labelled::of_network(ids, confidence, &nobody).unwrap().sole;
+    let [one, other] = [ContId(5), ContId(6)];
+    assert_eq!(of(&[one], Confidence::Certain), Some(one));
+    assert_eq!(of(&[one, other], Confidence::Certain), None);
+    assert_eq!(of(&[one], Confidence::Inferred), None);
 }
 
 #[test]
@@ -60,7 +91,7 @@ fn what_is_not_sure_says_so() {
             ..certain(7)
         },
     };
-    let labelled = Labelled::of_tasks(&both, find);
+    let labelled = Labelled::of_tasks(&both, find, &nobody);
     assert_eq!(labelled.as_ref().unwrap().confidence, Confidence::Ambiguous);
     assert_eq!(
         said(labelled),
@@ -71,7 +102,7 @@ fn what_is_not_sure_says_so() {
     );
     // A blank would say that nobody had labelled them.
     assert_eq!(
-        said(Labelled::of_tasks(&both, |_| Attribution::UNKNOWN)),
+        said(Labelled::of_tasks(&both, |_| Attribution::UNKNOWN, &nobody)),
         [
             "CONTAINER_ID contid=18446744073709551615 VT_REF=opid:1234 VT_CONF=unknown",
             "CONTAINER_ID contid=18446744073709551615 VT_REF=subject VT_CONF=unknown"
@@ -105,12 +136,12 @@ fn who_is_asked_about() {
 #[test]
 fn packets_and_devices_name_all_that_may_be() {
     let ids = [123_452, 123_451].map(ContId);
-    let packet = Labelled::of_network(&ids, Confidence::Certain);
+    let packet = Labelled::of_network(&ids, Confidence::Certain, &nobody);
     assert_eq!(said(packet), ["CONTAINER_ID contid=123452,123451 VT_VIA=netns"]);
-    let device = Labelled::of_device(&ids[..1], Confidence::Inferred);
+    let device = Labelled::of_device(&ids[..1], Confidence::Inferred, &nobody);
     assert_eq!(said(device), ["CONTAINER_ID contid=123452 VT_CONF=inferred VT_VIA=device"]);
-    assert_eq!(Labelled::of_network(&[], Confidence::Certain), None);
+    assert_eq!(Labelled::of_network(&[], Confidence::Certain, &nobody), None);
     let many: Vec<ContId> = (0..5000).map(|n| ContId(u64::MAX - 1 - n)).collect();
-    let records = Labelled::of_network(&many, Confidence::Certain).unwrap().records;
+    let records = Labelled::of_network(&many, Confidence::Certain, &nobody).unwrap().records;
     assert!(records.len() > 10 && records.iter().all(|(_, body)| body.as_bytes().len() < 6800));
 }
