@@ -31,6 +31,16 @@ fn default_base() -> PathBuf {
     }
 }
 
+/// Where container ids stay while no agent runs, and are read by those who are not the agent: of the host's one
+/// run directory in the host's bpffs, of another one in a bpffs that is mounted in it as `bpf`.
+pub(crate) fn pins(run_dir: &Path) -> Option<PathBuf> {
+    if run_dir == Path::new("/run/veritrail") {
+        return Some("/sys/fs/bpf/veritrail".into());
+    }
+    let own = run_dir.join("bpf");
+    host::bpf::is_bpffs(&own).is_ok_and(|is_one| is_one).then(|| own.join("veritrail"))
+}
+
 /// Makes `dir`, and refuses one that somebody else could play with.
 pub(crate) fn make(dir: &Path, mode: u32) -> Result<(), Failure> {
     let made = DirBuilder::new().recursive(true).mode(mode).create(dir);

@@ -11,7 +11,7 @@ use engine::devices::{
     About, Counters, DeviceNumber, Devices, Mapped, Output, Own, State, Subject, Ticket,
 };
 use record::Line;
-use trail::{Class, Field};
+use trail::Field;
 
 use super::explain::{Explained, Explainers, Job};
 use super::heard::Heard;
@@ -71,8 +71,7 @@ impl Watched {
     }
 
     pub(super) fn handle_event(&mut self, now: Duration, heard: &Heard) {
-        // All that it looks for is of the first class.
-        let Some(id) = heard.id.filter(|_| heard.class == Class::Integrity) else { return };
+        let Some(id) = heard.id else { return };
         let lines: Vec<Line<'_>> =
             heard.lines.iter().filter_map(|line| Line::parse(line).ok()).collect();
         self.engine.handle_event(now, id, &lines);

@@ -6,8 +6,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use record::units::ContId;
 use record::write::Body;
+use trail::Class;
 
+use super::containers::{Limit, Over};
 use super::inbox::Lost;
 use super::quota::Owner;
 
@@ -62,12 +65,29 @@ pub(super) struct Gaps {
     inbox_span: Option<[u64; 2]>,
     /// Events over their quota, by whose they are; those of no known owner, or of too many, by none.
     quota: BTreeMap<Option<Owner>, (u64, [u64; 2])>,
+    /// The same of containers.
+    containers: BTreeMap<(ContId, Limit), HeldBack>,
+    /// Which of these is told of next.
+    next: Option<(ContId, Limit)>,
     refused: u64,
     told: Option<Duration>,
 }
 
+/// What of a container's was held back.
+#[derive(Clone, Copy, Debug)]
+struct HeldBack {
+    keyed: u64,
+    rest: u64,
+    bytes: u64,
+    span: [u64; 2],
+}
+
 /// Owners that are told of by themselves, in a second.
 const MOST_OWNERS: usize = 16;
+
+/// Containers that are told of in a second. What is left is told later, and no container's is ever told as
+/// another's.
+const MOST_CONTAINERS: usize = 256;
 
 /// How long losses are gathered.
 const TOGETHER: Duration = Duration::from_secs(1);
@@ -103,6 +123,44 @@ impl Gaps {
         (*begin, *end) = (from.min(*begin), to.max(*end));
     }
 
+    /// An event of a container was over its quota, at `at` in milliseconds since 1970.
+    pub(super) fn note_container(&mut self, over: &Over, at: u64) {
+        let none = HeldBack { keyed: 0, rest: 0, bytes: 0, span: [at, at] };
+        let held_back = self.containers.entry((over.contid, over.limit)).or_insert(none);
+        *(if over.class == Class::Rest { &mut held_back.rest } else { &mut held_back.keyed }) += 1;
+        held_back.bytes += over.bytes;
+        let [begin, end] = &mut held_back.span;
+        (*begin, *end) = (at.min(*begin), at.max(*end));
+    }
+
+    /// What is told of containers now, each in its turn.
+    fn take_containers(&mut self, most: usize) -> Vec<Body> {
+        let mut later = match self.next {
+            Some(next) => self.containers.split_off(&next),
+            None => BTreeMap::new(),
+        };
+        let mut bodies = Vec::new();
+        while bodies.len() < most
+            && let Some(((contid, limit), held_back)) =
+                later.pop_first().or_else(|| self.containers.pop_first())
+        {
+            let HeldBack { keyed, rest, bytes, span } = held_back;
+            let body = Body::new()
+                .word("source", "quota")
+                .word("contid", contid)
+                .word("limit", limit.word())
+                .word("keyed", keyed)
+                .word("rest", rest)
+                .word("bytes", bytes)
+                .word("count", "exact");
+            bodies.push(spanned(body, span));
+        }
+        self.next =
+            later.first_key_value().or(self.containers.first_key_value()).map(|(key, _)| *key);
+        self.containers.append(&mut later);
+        bodies
+    }
+
     /// No trail takes so many events: they are longer than an entry can be.
     pub(super) fn note_refused(&mut self, events: u64) {
         self.refused += events;
@@ -113,6 +171,7 @@ impl Gaps {
         let none = self.places.is_empty()
             && self.inbox == Lost::default()
             && self.quota.is_empty()
+            && self.containers.is_empty()
             && self.refused == 0;
         let early = self.told.is_some_and(|told| now.saturating_sub(told) < TOGETHER);
         if none || (early && !closing) {
@@ -143,6 +202,8 @@ impl Gaps {
             };
             bodies.push(spanned(body.word("rest", events).word("count", "exact"), span));
         }
+        let most = if closing { usize::MAX } else { MOST_CONTAINERS };
+        bodies.extend(self.take_containers(most));
         let lost = std::mem::take(&mut self.inbox);
         let span = self.inbox_span.take();
         if lost != Lost::default() {
@@ -212,5 +273,44 @@ mod tests {
             ]
         );
         assert!(gaps.due(9 * second, false).is_empty());
+    }
+
+    #[test]
+    fn containers_are_told_of_by_their_own_number_each_in_its_turn() {
+        let mut gaps = Gaps::default();
+        let over = |contid, limit, class| Over { contid: ContId(contid), limit, class, bytes: 10 };
+        gaps.note_container(&over(7, Limit::Events, Class::Rest), 2000);
+        gaps.note_container(&over(7, Limit::Events, Class::Keyed), 1000);
+        gaps.note_container(&over(7, Limit::Events, Class::Rest), 1500);
+        gaps.note_container(&over(7, Limit::Bytes, Class::Keyed), 9000);
+        let texts = |gaps: &mut Gaps, second| {
+            let text = |body: Body| String::from_utf8(body.as_bytes().to_vec()).unwrap();
+            gaps.due(Duration::from_secs(second), false).into_iter().map(text).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            texts(&mut gaps, 1),
+            [
+                "source=quota contid=7 limit=events keyed=1 rest=2 bytes=30 count=exact from=1.000 to=2.000",
+                "source=quota contid=7 limit=bytes keyed=1 rest=0 bytes=10 count=exact from=9.000 to=9.000",
+            ]
+        );
+        // More than are told in a second, and those that were told come again: nobody waits for ever.
+        let mut told = BTreeMap::new();
+        let most = MOST_CONTAINERS as u64;
+        for second in 2..8 {
+            for contid in 0..2 * most + 9 {
+                gaps.note_container(&over(contid, Limit::Events, Class::Rest), 1000);
+            }
+            let texts = texts(&mut gaps, second);
+            assert_eq!(texts.len(), MOST_CONTAINERS);
+            for text in texts {
+                let contid = text.split(' ').nth(1).unwrap().to_owned();
+                let rest = text.split(" rest=").nth(1).unwrap().split(' ').next().unwrap();
+                *told.entry(contid).or_insert(0) += rest.parse::<u64>().unwrap();
+            }
+        }
+        assert_eq!(told.len() as u64, 2 * most + 9);
+        let left: u64 = gaps.containers.values().map(|held_back| held_back.rest).sum();
+        assert_eq!(told.values().sum::<u64>() + left, 6 * (2 * most + 9));
     }
 }

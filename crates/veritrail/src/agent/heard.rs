@@ -2,6 +2,7 @@
 
 use record::dispatch::is_of_daemon;
 use record::stored::Origin;
+use record::value::Value;
 use record::{EventId, Line, RecordType};
 use trail::Class;
 
@@ -26,46 +27,96 @@ pub(super) struct Heard {
     pub(super) lines: Vec<Vec<u8>>,
 }
 
+/// What one record says of its event.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    pub(super) class: Class,
+    is_foreign: bool,
+    pid: Option<u32>,
+    owner: Option<Owner>,
+}
+
+/// A record: how its line came, and the line without its end.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) origin: Origin,
+    pub(super) told: Told,
+    pub(super) line: Vec<u8>,
+}
+
+impl Told {
+    /// By what the kernel writes first: a user's own text stands behind it.
+    pub(super) fn of(line: &Line<'_>) -> Told {
+        let kind = line.effective_type();
+        let (mut pid, mut auid, mut uid) = (None, None, None);
+        let mut class = class(kind);
+        if kind == RecordType::SYSCALL {
+            for field in line.fields() {
+                match field.key {
+                    b"pid" => pid = pid.or(Some(field.value)),
+                    b"auid" => auid = auid.or(Some(field.value)),
+                    b"uid" => uid = uid.or(Some(field.value)),
+                    b"key" => {
+                        if field.value.text() != b"(null)" {
+                            class = Class::Keyed;
+                        }
+                        break;
+                    }
+                    _ => {}
+                }
+            }
+        } else if kind.is_user_message() {
+            [pid, auid, uid] =
+                [&b"pid"[..], b"auid", b"uid"].map(|key| line.fields().find_value(key));
+            // A checkpoint of ours is on its way to audit's log; here it would make another one.
+            let is_checkpoint =
+                || memchr::memmem::find(line.body(), trail::anchors::MARK.as_bytes()).is_some();
+            pid = pid.filter(|_| kind == RecordType(1121) && is_checkpoint());
+        }
+        let number = |value: Value<'_>| str::from_utf8(value.text()).ok()?.parse::<u32>().ok();
+        let owner = || Some(Owner { auid: number(auid?)?, uid: number(uid?)? });
+        Told {
+            class,
+            is_foreign: line.node().is_some() || is_of_daemon(line.record_type()),
+            pid: pid.and_then(number),
+            owner: owner(),
+        }
+    }
+}
+
 impl Heard {
-    /// The event of these lines of netlink.
-    pub(super) fn new(id: Option<EventId>, lines: Vec<Vec<u8>>) -> Heard {
-        Heard::of(id, lines.into_iter().map(|line| (Origin::Netlink, line)).collect())
+    /// A message of netlink that is no record.
+    pub(super) fn no_record(line: Vec<u8>) -> Heard {
+        let (class, lines) = (Class::Rest, vec![line]);
+        let (id, is_foreign, pid, owner) = (None, false, None, None);
+        Heard { id, is_foreign, origin: Origin::Netlink, class, pid, owner, lines }
     }
 
-    /// The event of these lines, and how each came.
-    pub(super) fn of(id: Option<EventId>, parts: Vec<(Origin, Vec<u8>)>) -> Heard {
-        // A file's line ends where it ends; in what the kernel wrote anything may stand.
-        let is_line = |(origin, line): &(Origin, Vec<u8>)| {
-            *origin == Origin::File && memchr::memchr2(b'\n', 0, line).is_none()
-        };
-        let origin = if parts.iter().all(is_line) { Origin::File } else { Origin::Netlink };
+    /// The event of these records.
+    pub(super) fn of(id: EventId, parts: Vec<Part>) -> Heard {
         let mut heard = Heard {
-            id,
+            id: Some(id),
             is_foreign: false,
-            origin,
+            origin: Origin::File,
             class: Class::Rest,
             pid: None,
             owner: None,
-            lines: parts.into_iter().map(|(_, line)| line).collect(),
+            lines: Vec::with_capacity(parts.len()),
         };
-        for line in heard.lines.iter().filter_map(|line| Line::parse(line).ok()) {
-            if line.node().is_some() || is_of_daemon(line.record_type()) {
-                (heard.is_foreign, heard.id) = (true, None);
+        for Part { origin, told, line } in parts {
+            // A file's line ends where it ends; in what the kernel wrote anything may stand.
+            if origin == Origin::Netlink || memchr::memchr2(b'\n', 0, &line).is_some() {
+                heard.origin = Origin::Netlink;
             }
-            heard.class = heard.class.min(class(&line));
-            let kind = line.effective_type();
-            if heard.owner.is_none() && (kind == RecordType::SYSCALL || kind.is_user_message()) {
-                heard.owner = owner(&line);
-            }
-            // A checkpoint of ours is on its way to audit's log; here it would make another one.
-            let checkpoint = line.effective_type() == RecordType(1121)
-                && memchr::memmem::find(line.body(), trail::anchors::MARK.as_bytes()).is_some();
-            if heard.is_foreign {
-                // Processes of another machine are none of ours.
-            } else if line.record_type() == RecordType::SYSCALL || checkpoint {
-                let pid = line.fields().find_value(b"pid").map(|pid| pid.text());
-                heard.pid = pid.and_then(|pid| str::from_utf8(pid).ok()?.parse().ok());
-            }
+            heard.is_foreign |= told.is_foreign;
+            heard.class = heard.class.min(told.class);
+            heard.owner = heard.owner.or(told.owner);
+            heard.pid = told.pid.or(heard.pid);
+            heard.lines.push(line);
+        }
+        if heard.is_foreign {
+            // Processes of another machine are none of ours.
+            (heard.id, heard.pid) = (None, None);
         }
         heard
     }
@@ -76,16 +127,10 @@ impl Heard {
     }
 }
 
-/// What stands before a user's own text is the kernel's: the first of a name counts.
-fn owner(line: &Line<'_>) -> Option<Owner> {
-    let number =
-        |key: &[u8]| str::from_utf8(line.fields().find_value(key)?.text()).ok()?.parse().ok();
-    Some(Owner { auid: number(b"auid")?, uid: number(b"uid")? })
-}
-
-/// How much a record matters (design section 4, Priorities).
-pub(super) fn class(line: &Line<'_>) -> Class {
-    match line.effective_type() {
+/// How much a record of a type matters at least (design section 4, Priorities): a system call that a rule
+/// has a key for matters more.
+fn class(kind: RecordType) -> Class {
+    match kind {
         RecordType::DM_CTRL
         | RecordType::DM_EVENT
         | RecordType::TIME_INJOFFSET
@@ -96,11 +141,19 @@ pub(super) fn class(line: &Line<'_>) -> Class {
         | RecordType(1420..=1422)
         // Integrity: IMA, EVM, fs-verity.
         | RecordType(1800..=1899) => Class::Integrity,
-        RecordType::SYSCALL => {
-            let key = line.fields().find_value(b"key").map(|key| key.text());
-            if key.is_some_and(|key| key != b"(null)") { Class::Keyed } else { Class::Rest }
-        }
         _ => Class::Rest,
+    }
+}
+
+#[cfg(test)]
+impl Heard {
+    /// The event of these records, as netlink brings them.
+    pub(super) fn of_netlink(lines: &[&str]) -> Heard {
+        let part = |line: &&str| {
+            let told = Told::of(&Line::parse(line.as_bytes()).unwrap());
+            Part { origin: Origin::Netlink, told, line: line.as_bytes().to_vec() }
+        };
+        Heard::of(EventId { millis: 1000, serial: 2 }, lines.iter().map(part).collect())
     }
 }
 
@@ -110,31 +163,30 @@ mod tests {
 
     #[test]
     fn the_gravest_record_decides() {
-        let heard = |lines: &[&str]| {
-            Heard::new(None, lines.iter().map(|line| line.as_bytes().to_vec()).collect())
-        };
         let syscall = "type=SYSCALL msg=audit(1.000:2): arch=c000003e syscall=16 pid=77 key=";
         let keyed = format!("{syscall}\"watch\"");
         let silent = format!("{syscall}(null)");
         let control = "type=DM_CTRL msg=audit(1.000:2): module=verity op=ctr ppid=1 pid=77";
         for (lines, class, pid) in [
-            (&[][..], Class::Rest, None),
-            (&["no record"], Class::Rest, None),
+            (&[] as &[&str], Class::Rest, None),
             (&[&silent], Class::Rest, Some(77)),
             (&[&keyed, "type=CWD msg=audit(1.000:2): cwd=\"/\""], Class::Keyed, Some(77)),
             (&[control, &silent], Class::Integrity, Some(77)),
             (&["type=INTEGRITY_DATA msg=audit(1.000:2): pid=1"], Class::Integrity, None),
             (&["type=USER msg=audit(1.000:2): pid=1 msg='key=1'"], Class::Rest, None),
         ] {
-            let heard = heard(lines);
+            let heard = Heard::of_netlink(lines);
             assert_eq!((heard.class, heard.pid), (class, pid), "{lines:?}");
         }
     }
 
     #[test]
     fn what_this_kernel_did_not_number_is_foreign() {
-        let id = Some(EventId { millis: 1000, serial: 2 });
-        let of = |line: &str| Heard::of(id, vec![(Origin::File, line.as_bytes().to_vec())]);
+        let of = |line: &str| {
+            let told = Told::of(&Line::parse(line.as_bytes()).unwrap());
+            let part = Part { origin: Origin::File, told, line: line.into() };
+            Heard::of(EventId { millis: 1000, serial: 2 }, vec![part])
+        };
         for (line, foreign) in [
             ("type=SYSCALL msg=audit(1.000:2): pid=77", false),
             ("node=other type=SYSCALL msg=audit(1.000:2): pid=77", true),

@@ -63,9 +63,9 @@ impl Home {
         self.run_dir.join("fs")
     }
 
-    /// Where container ids stay while no agent runs: only those of the host's one agent do.
+    /// Where container ids stay while no agent runs.
     pub(super) fn pins(&self) -> Option<PathBuf> {
-        (self.run_dir == Path::new("/run/veritrail")).then(|| "/sys/fs/bpf/veritrail".into())
+        run_dir::pins(&self.run_dir)
     }
 
     /// Makes the directory and becomes its agent, unless there is one.

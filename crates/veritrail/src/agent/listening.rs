@@ -1,6 +1,7 @@
 //! The decision loop: what comes in is on its way to the trail before anything is made of it.
 
 mod clock_door;
+mod keeping;
 mod missing;
 mod shown;
 
@@ -14,20 +15,19 @@ use trail::Field;
 
 use super::auditing::Auditing;
 use super::backlog::Backlog;
-use super::containers::{self, Containers, Files, Ready};
+use super::containers::{Containers, Files};
 use super::devices::Watched;
 use super::doorkeeper::wire::{Begin, FromAgent, WriterState};
 use super::events::Meter;
 use super::explain::Explainers;
 use super::forwarding::Forwarding;
 use super::gaps::{Gaps, Place};
-use super::heard::Heard;
 use super::home::Home;
 use super::inbox::Lost;
 use super::journal::{Handed, Journal, OwnRecord};
 use super::link::Link;
 use super::reload::{Configured, Reloaded};
-use super::rules::{Rules, Verdict, Whose};
+use super::rules::Rules;
 use super::sources::{Context, Dispatch, Input, Name, Running, Served, millis};
 use super::status::{self, Board, Source, SourceState};
 use super::tasks::Processes;
@@ -134,6 +134,8 @@ impl Agent {
     ) -> Agent {
         let boot = clock::boot_id();
         let mut containers = Containers::new(sources.labels, home.path(), &boot);
+        containers.limit(journal.config().container_quota());
+        containers.grant(journal.config().container_grants());
         if let Some(files) = sources.files {
             containers.find(files);
         }
@@ -214,6 +216,8 @@ impl Agent {
         let Reloaded { body, told, config } = configured.reload();
         if let Some(config) = config {
             self.context.poll.set(config.poll());
+            self.containers.limit(config.container_quota());
+            self.containers.grant(config.container_grants());
         }
         self.journal.own(&[OwnRecord("VT_AGENT", body)], OURS);
         self.say(&told);
@@ -406,60 +410,6 @@ impl Agent {
             Input::Inquiry(inquiry) => self.containers.handle_inquiry(inquiry),
             Input::Reload => self.reload(),
             Input::Stop | Input::Orphaned => {}
-        }
-    }
-
-    fn handle_event(&mut self, heard: Heard) {
-        if let Some(id) = heard.id
-            && !self.hears
-            && !self.before.as_ref().is_some_and(|note| note.has_passed(id))
-        {
-            self.hears = true;
-            self.tell_missing(id);
-        }
-        let is_own =
-            |pid: u32| self.own.is_some_and(|own| own.contains(&pid) || self.plugin == Some(pid));
-        if heard.pid.is_some_and(is_own) && heard.class != trail::Class::Integrity {
-            // What we do would make us do more.
-            self.own_events += 1;
-            return;
-        }
-        let whose = self.containers.whose();
-        match (self.judge(&heard, whose), heard.id) {
-            (Verdict::Drop, _) => {}
-            (Verdict::Wait, Some(id)) => self.containers.handle_whole(id, heard, &self.processes),
-            (Verdict::Keep | Verdict::Wait, _) => {
-                self.keep(&heard);
-                self.containers.handle_event(&heard, &self.processes);
-            }
-        }
-    }
-
-    fn judge(&mut self, heard: &Heard, whose: Whose) -> Verdict {
-        self.rules.as_mut().map_or(Verdict::Keep, |rules| rules.judge(heard, whose))
-    }
-
-    fn keep(&mut self, heard: &Heard) {
-        self.journal.kernel(heard);
-        self.devices.handle_event(now(), heard);
-        self.timekeeping.handle_event(now(), heard);
-    }
-
-    /// Writes what waited for its container.
-    fn write_ready(&mut self) {
-        for Ready { id, whole, whose, records } in self.containers.take_ready() {
-            if let Some(heard) = whole {
-                if self.judge(&heard, whose) == Verdict::Drop {
-                    continue;
-                }
-                self.keep(&heard);
-            }
-            if let Some((records, confidence)) = records {
-                self.journal.beside(id, &records, &containers::tail(confidence));
-            }
-        }
-        while let Some(mark) = self.marks.next(|number| self.containers.holds_whole(number)) {
-            self.watermark.pass(mark, self.journal.last());
         }
     }
 

@@ -17,6 +17,7 @@
 
 mod auditing;
 mod backlog;
+mod bucket;
 mod checkpoints;
 mod containers;
 mod devices;
@@ -56,7 +57,10 @@ pub(crate) use sources::{
     AuditInput, Limits as AuditLimits, Mode as AuditMode, Name as SourceName,
 };
 pub(crate) use start::listen;
-pub(crate) use status::{Container, Device, Forward, ProgramState, SourceState, Status, Writer};
+pub(crate) use status::{
+    Container, Device, Forward, OverQuota, ProgramState, SourceState, Status, Writer,
+};
+pub(crate) use tasks::TICK_NS;
 pub(crate) use writer::run as write;
 
 use std::path::Path;

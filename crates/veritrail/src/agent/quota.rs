@@ -2,10 +2,12 @@
 //! so that one that floods does not push out what others have to say.
 //!
 //! The key is what the kernel says of the process (`auid`, `uid`); a program's name or a text would be the
-//! flooder's to choose. Where containers are labelled, theirs takes the place of it.
+//! flooder's to choose. A container has one more (containers/accounts.rs).
 
 use std::collections::HashMap;
 use std::time::Duration;
+
+use super::bucket::{Bucket, Rate};
 
 /// Whose events they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,79 +20,44 @@ pub(super) struct Owner {
 /// Buckets by owner; a quota of none takes everything.
 #[derive(Debug)]
 pub(super) struct Quota {
-    /// Events a second.
-    rate: Option<u32>,
+    rate: Option<Rate>,
     buckets: HashMap<Owner, Bucket>,
     /// That of all owners for whom there is no bucket of their own.
-    others: Bucket,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Bucket {
-    /// In thousandths of an event.
-    tokens: u64,
-    filled: Duration,
+    others: Option<Bucket>,
 }
 
 /// So many owners have a bucket of their own.
 const MOST: usize = 1024;
 
-/// What a bucket holds, in seconds of its rate: nobody floods who is loud for a moment.
-const BURST: u64 = 10;
-
 impl Quota {
-    /// Of `rate` events a second.
+    /// Of so many events a second.
     pub(super) fn new(rate: Option<u32>) -> Quota {
-        let others = Bucket { tokens: full(rate), filled: Duration::ZERO };
+        let rate = rate.map(Rate::events);
+        let others = rate.map(|rate| Bucket::new(&rate, Duration::ZERO));
         Quota { rate, buckets: HashMap::new(), others }
     }
 
     /// Whether an event of this owner may pass now; `now` never goes back.
     pub(super) fn admits(&mut self, owner: Option<Owner>, now: Duration) -> bool {
-        let Some(rate) = self.rate else { return true };
-        let new = Bucket { tokens: full(self.rate), filled: now };
+        let (Some(rate), Some(others)) = (&self.rate, &mut self.others) else { return true };
         let bucket = match owner {
-            None => &mut self.others,
+            None => others,
             Some(owner) => {
                 if self.buckets.len() >= MOST && !self.buckets.contains_key(&owner) {
-                    // A full bucket is as good as none.
-                    let most = full(self.rate);
-                    self.buckets.retain(|_, bucket| {
-                        bucket.fill(rate, now);
-                        bucket.tokens < most
-                    });
+                    self.buckets.retain(|_, bucket| !bucket.is_full(rate, now));
                 }
                 match self.buckets.len() {
-                    MOST.. if !self.buckets.contains_key(&owner) => &mut self.others,
-                    _ => self.buckets.entry(owner).or_insert(new),
+                    MOST.. if !self.buckets.contains_key(&owner) => others,
+                    _ => self.buckets.entry(owner).or_insert_with(|| Bucket::new(rate, now)),
                 }
             }
         };
-        bucket.fill(rate, now);
-        match bucket.tokens.checked_sub(1000) {
-            Some(left) => {
-                bucket.tokens = left;
-                true
-            }
-            None => false,
+        let admits = bucket.holds(rate, 1, now);
+        if admits {
+            bucket.take(rate, 1);
         }
+        admits
     }
-}
-
-impl Bucket {
-    fn fill(&mut self, rate: u32, now: Duration) {
-        let passed = now.saturating_sub(self.filled).as_millis();
-        if passed == 0 {
-            return;
-        }
-        self.filled = now;
-        let more = u64::try_from(passed).unwrap_or(u64::MAX).saturating_mul(u64::from(rate));
-        self.tokens = self.tokens.saturating_add(more).min(full(Some(rate)));
-    }
-}
-
-fn full(rate: Option<u32>) -> u64 {
-    u64::from(rate.unwrap_or(0)).saturating_mul(1000 * BURST)
 }
 
 #[cfg(test)]

@@ -231,8 +231,8 @@ impl Rules {
 pub(super) enum Whose {
     /// It will be.
     NotYet,
-    /// It is this one, or none.
-    Known(ContId),
+    /// It is this one, or none; and who made it under a grant.
+    Known(ContId, Option<ContId>),
     /// Nobody knows, or not for certain.
     Unknown,
 }
@@ -247,8 +247,9 @@ pub(super) enum Verdict {
 }
 
 fn with_container(mut facts: Facts<'_>, whose: Whose) -> Facts<'_> {
-    if let (Fact::Unknown, Whose::Known(id)) = (&facts.container, whose) {
+    if let (Fact::Unknown, Whose::Known(id, maker)) = (&facts.container, whose) {
         facts.container = Fact::Known(id.0);
+        facts.made_by = maker.map(|maker| maker.0);
     }
     facts
 }
@@ -323,12 +324,9 @@ mod tests {
             "type=SYSCALL msg=audit(1.000:2): arch=c000003e syscall=2 success=yes exit=3 a0=0 a1=0 a2=0 a3=0 \
              items=0 ppid=1 pid=77 auid=0 uid=0 gid=0 euid=0 suid=0 fsuid=0 egid=0 sgid=0 fsgid=0 ses=1 key={key}"
         );
-        let mut lines = vec![call.into_bytes()];
-        if let Some(contid) = contid {
-            let record = format!("type=CONTAINER_ID msg=audit(1.000:2): contid={contid}");
-            lines.push(record.into_bytes());
-        }
-        let mut heard = Heard::new(None, lines);
+        let record = contid.map(|id| format!("type=CONTAINER_ID msg=audit(1.000:2): contid={id}"));
+        let lines: Vec<&str> = std::iter::once(&call).chain(&record).map(String::as_str).collect();
+        let mut heard = Heard::of_netlink(&lines);
         // A record of a container counts as integrity; here it only says whose event it is.
         heard.class = Class::Keyed;
         heard
@@ -368,7 +366,7 @@ mod tests {
         for (id, verdict) in
             [(ContId(5), Verdict::Keep), (ContId(6), Verdict::Drop), (ContId::UNSET, Verdict::Drop)]
         {
-            assert_eq!(engine.judge(&heard, Whose::Known(id)), verdict, "{id}");
+            assert_eq!(engine.judge(&heard, Whose::Known(id, None)), verdict, "{id}");
         }
         assert_eq!(engine.judge(&heard, Whose::Unknown), Verdict::Keep);
         assert_eq!((engine.status.dropped, engine.status.undecided), (2, 1));
@@ -385,8 +383,8 @@ mod tests {
         };
         for (exe, whose, verdict) in [
             ("/usr/bin/nc", Whose::NotYet, Verdict::Wait),
-            ("/usr/bin/nc", Whose::Known(ContId(5)), Verdict::Keep),
-            ("/usr/bin/nc", Whose::Known(ContId::UNSET), Verdict::Drop),
+            ("/usr/bin/nc", Whose::Known(ContId(5), None), Verdict::Keep),
+            ("/usr/bin/nc", Whose::Known(ContId::UNSET, None), Verdict::Drop),
             ("/usr/bin/nc", Whose::Unknown, Verdict::Keep),
             ("/usr/bin/cat", Whose::NotYet, Verdict::Drop),
         ] {
@@ -409,7 +407,7 @@ mod tests {
 
     #[test]
     fn a_message_is_dropped_only_where_a_rule_says_so() {
-        let message = |text: &str| Heard::new(None, vec![text.as_bytes().to_vec()]);
+        let message = |text: &str| Heard::of_netlink(&[text]);
         let text = "type=USER_CMD msg=audit(1.000:2): pid=7 uid=0 auid=0 ses=1 msg='x'";
         let mut engine = rules(Some(&[
             "-a never,user -F contid=5",

@@ -26,8 +26,8 @@ use super::listening::{Agent, Ended, Opened};
 use super::reload::Configured;
 use super::rules::Rules;
 use super::sources::bpf::Listener;
-use super::sources::{AuditInput, AuditSettings, Context, Poll, Settings, Sources};
-use super::status::{self, Board, SourceState};
+use super::sources::{AuditInput, AuditSettings, Context, Name, Poll, Settings, Sources};
+use super::status::{self, Board, Source, SourceState};
 use crate::config::Config;
 use crate::outcome::{Failure, Kind};
 
@@ -139,6 +139,10 @@ fn listen_until_told(
     let context_inbox = Arc::clone(&inbox);
     let journal = Journal::open(trail, config)?;
     let report = sources.report();
+    // Who does not listen to audit has no business with its rules, nor with those of an agent that does.
+    let hears_audit =
+        |(name, source): &(Name, Source)| *name == Name::Audit && source.state != SourceState::Off;
+    let rules = report.iter().any(hears_audit).then_some(rules);
     let sees_clock_calls = sources.see_clock_calls();
     let running = sources.start(&context).map_err(|e| failed("start a thread", e))?;
     let explainers = Explainers::start(&inbox).map_err(|e| failed("start a thread", e))?;
@@ -148,7 +152,9 @@ fn listen_until_told(
     let mut agent =
         Agent::new(home.clone(), journal, running, context, opened, board.clone(), explainers);
     agent.meet(link, &begin, configured);
-    agent.govern(rules);
+    if let Some(rules) = rules {
+        agent.govern(rules);
+    }
     agent.sees_clock_calls(sees_clock_calls);
     let listener = home.listen()?;
     let (answering, asked) = (board.clone(), Arc::clone(&inbox));

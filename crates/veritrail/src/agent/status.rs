@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use trail::Class;
 
 use super::auditing::Auditing;
-use super::containers::{self, Inquiry};
+use super::containers::{self, Counts as Brought, Inquiry};
 use super::events::Readers;
 pub(crate) use super::extent::Extent;
 pub(crate) use super::forwarding::Forward;
@@ -33,8 +33,8 @@ enum Question {
     Container(containers::Question),
 }
 
-/// The longest answer, in bytes: ten thousand devices.
-const LONGEST: u64 = 16 << 20;
+/// The longest answer, in bytes: ten thousand devices, sixteen thousand containers.
+const LONGEST: u64 = 64 << 20;
 
 /// How the agent is.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -183,6 +183,9 @@ pub(crate) struct Container {
     pub(crate) contid: u64,
     /// The container that it was made in.
     pub(crate) parent: Option<u64>,
+    /// The grant under which that one made it.
+    #[serde(default)]
+    pub(crate) grant: Option<String>,
     /// Seconds since 1970: when it was set, or first seen.
     pub(crate) since: u64,
     /// Processes that are known; threads are not told.
@@ -195,6 +198,38 @@ pub(crate) struct Container {
     pub(crate) cgroup: u64,
     /// The path of the control group by which it was found, or that a hook's has.
     pub(crate) group: Option<String>,
+    /// Events of the kernel in the trail that are its, since this agent was started.
+    #[serde(default)]
+    pub(crate) events: u64,
+    /// Their bytes in the trail, about.
+    #[serde(default)]
+    pub(crate) bytes: u64,
+    /// Violations by its processes, or of what only it has mounted.
+    #[serde(default)]
+    pub(crate) violations: u64,
+    /// Sets of identifiers that were refused: by its processes, for them, or of its own.
+    #[serde(default)]
+    pub(crate) refused: u64,
+    /// Held back by its quota.
+    #[serde(default)]
+    pub(crate) over_quota: OverQuota,
+}
+
+/// What a quota has held back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OverQuota {
+    /// Events of class 1.
+    pub(crate) keyed: u64,
+    /// Events of class 2.
+    pub(crate) rest: u64,
+    pub(crate) bytes: u64,
+}
+
+impl OverQuota {
+    /// Events.
+    pub(crate) fn events(&self) -> u64 {
+        self.keyed + self.rest
+    }
 }
 
 /// Who has set an identifier.
@@ -217,12 +252,13 @@ pub(crate) struct ContainerNamespaces {
 }
 
 impl Container {
-    pub(super) fn of(id: ContId, life: &Life) -> Container {
+    pub(super) fn of(id: ContId, life: &Life, brought: Brought) -> Container {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let Namespaces { user, mount, pid, network } = life.namespaces;
         Container {
             contid: id.0,
             parent: life.parent.is_set().then_some(life.parent.0),
+            grant: life.grant.clone(),
             since: life.begun.realtime_ns / 1_000_000_000,
             processes: life.processes,
             registrar: life.registrar.as_ref().map(|by| Registrar {
@@ -236,6 +272,15 @@ impl Container {
             namespaces: ContainerNamespaces { user, mount, pid, network },
             cgroup: life.cgroup,
             group: life.group.as_ref().map(|group| group.path.clone()),
+            events: brought.events,
+            bytes: brought.bytes,
+            violations: brought.violations,
+            refused: life.refused,
+            over_quota: OverQuota {
+                keyed: brought.over[0],
+                rest: brought.over[1],
+                bytes: brought.over[2],
+            },
         }
     }
 }
@@ -349,6 +394,7 @@ pub(super) fn answer_all(listener: &UnixListener, board: &Board, inbox: &inbox::
         };
         let asked_ns = clock::now().boottime_ns;
         // Where it finds no room, it is not answered.
+        let question = question.in_our_numbers(caller);
         let inquiry = Inquiry { question, caller, asked_ns, stream };
         inbox.try_offer(Class::Integrity, 4096, Input::Inquiry(inquiry));
     }

@@ -12,15 +12,16 @@ use super::sources::bpf::{Batch, Listed};
 use super::status;
 use crate::clock;
 
-/// Processes that are kept: living ones, and those that ended in the last seconds. About 300 bytes each.
-const LIMIT: usize = 20_000;
+/// Processes that are kept: living ones, 20,000 of them in containers, and those that ended in the last seconds. About
+/// 300 bytes each.
+const LIMIT: usize = 40_000;
 
 /// How long one that ended is kept. Whatever asks about it has happened before, and the slowest source
 /// is five seconds late.
 const LINGER_NS: u64 = 10_000_000_000;
 
 /// `/proc/PID/stat` counts ticks of so many nanoseconds (USER_HZ is 100 everywhere).
-pub(super) const TICK_NS: u64 = 10_000_000;
+pub(crate) const TICK_NS: u64 = 10_000_000;
 
 /// Living processes in containers' control groups.
 pub(super) type Grouped = Vec<(Sighting, Group)>;

@@ -49,8 +49,7 @@ impl Timekeeping {
     }
 
     pub(super) fn handle_event(&mut self, now: Duration, heard: &Heard) {
-        // All that it looks for is of the first class.
-        let Some(id) = heard.id.filter(|_| heard.class == trail::Class::Integrity) else { return };
+        let Some(id) = heard.id else { return };
         let lines: Vec<Line<'_>> =
             heard.lines.iter().filter_map(|line| Line::parse(line).ok()).collect();
         self.engine.handle_event(now, id, &lines);

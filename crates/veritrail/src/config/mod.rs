@@ -26,6 +26,7 @@ pub(crate) use events::Events as EventsSettings;
 pub(crate) use forward::Server;
 pub(crate) use metrics::Listen;
 pub(crate) use places::{default_state, default_trail};
+pub(crate) use quota::ContainerQuota;
 pub(crate) use written::Mistake;
 
 use crate::outcome::{Failure, Kind};

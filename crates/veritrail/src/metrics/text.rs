@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use crate::agent::{Forward, ProgramState, SourceState, Status};
+use crate::agent::{Container, Forward, ProgramState, SourceState, Status};
 
 /// Builds a page, one family after the other.
 #[derive(Default)]
@@ -57,6 +57,9 @@ impl fmt::Display for Escaped<'_> {
 /// Devices that are told one by one.
 const DEVICES: usize = 1000;
 
+/// Containers that are.
+const CONTAINERS: usize = 1000;
+
 /// The page of an agent, or that there is none.
 pub(super) fn page(status: Option<&Status>) -> String {
     let mut page = Page::default();
@@ -67,6 +70,7 @@ pub(super) fn page(status: Option<&Status>) -> String {
         of_programs(&mut page, status);
         of_sources(&mut page, status);
         of_devices(&mut page, status);
+        of_containers(&mut page, status);
         of_processes(&mut page, status);
         if let Some(extent) = &status.extent {
             page.one(
@@ -230,6 +234,38 @@ fn of_devices(page: &mut Page, status: &Status) {
         let labels =
             [("device", device.name.as_str()), ("module", &device.module), ("number", number)];
         page.sample("device_violations_total", &labels, device.violations);
+    }
+}
+
+fn of_containers(page: &mut Page, status: &Status) {
+    page.one(
+        "over_quota_total",
+        "counter",
+        "Events that were not kept, over the quota of whose they were.",
+        status.over_quota,
+    );
+    page.one("containers", "gauge", "Containers that live.", status.containers.len());
+    let told: Vec<(String, &Container)> = status
+        .containers
+        .iter()
+        .take(CONTAINERS)
+        .map(|one| (one.contid.to_string(), one))
+        .collect();
+    let mut family = |name, help, value: fn(&Container) -> u64| {
+        page.family(name, "counter", help);
+        for (contid, one) in &told {
+            page.sample(name, &[("contid", contid)], value(one));
+        }
+    };
+    family("container_events_total", "Events of a container in the trail.", |one| one.events);
+    family("container_trail_bytes_total", "Their bytes, about.", |one| one.bytes);
+    family("container_violations_total", "Violations of a container.", |one| one.violations);
+    page.family("container_over_quota_total", "counter", "Events of a container over its quota.");
+    for (contid, one) in &told {
+        for (class, events) in [("keyed", one.over_quota.keyed), ("rest", one.over_quota.rest)] {
+            let labels = [("contid", contid.as_str()), ("class", class)];
+            page.sample("container_over_quota_total", &labels, events);
+        }
     }
 }
 

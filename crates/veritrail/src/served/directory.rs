@@ -241,6 +241,12 @@ impl Claim {
         &self.device
     }
 
+    /// The run directory that it is in.
+    pub(crate) fn run_dir(&self) -> &Path {
+        let above = self.device.parent().and_then(Path::parent);
+        above.unwrap_or(&self.device)
+    }
+
     /// Removes what a keeper that was killed has left: its mount, its socket.
     fn clear(&self) -> Result<(), Failure> {
         match host::mount::detach(&self.device, host::mount::Detach::Lazy) {

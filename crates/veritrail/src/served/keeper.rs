@@ -17,8 +17,10 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::control::{self, Answer, Question, State, Status};
 use super::directory::Claim;
+use super::explaining::Explaining;
 use super::manager;
 use super::opening::Opening;
+use super::reader::Readers;
 use super::recorder::Recorder;
 use super::reports::note_reports;
 use super::wire::{self, Counted, Counts, Nonsense, Started};
@@ -95,8 +97,11 @@ pub(crate) fn keep(
     let shared = Arc::new(Shared { status: Mutex::new(status), control: Mutex::new((control, 0)) });
     let reports = {
         let (shared, event) = (Arc::clone(&shared), event.clone());
+        let readers = Readers::new(claim.run_dir());
+        let mut explaining = Explaining::start(claim.device(), readers.clone());
         std::thread::spawn(move || {
-            let (recorder, said) = note_reports(&reports, recorder, &opening, &shared);
+            let (recorder, said) =
+                note_reports(&reports, recorder, &opening, &shared, &readers, &mut explaining);
             // The main thread is there as long as the process.
             let _ = event.send(Event::VolumeGone(said));
             recorder

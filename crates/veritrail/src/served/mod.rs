@@ -19,9 +19,11 @@
 
 pub(crate) mod control;
 pub(crate) mod directory;
+mod explaining;
 pub(crate) mod keeper;
 mod manager;
 mod opening;
+mod reader;
 mod recorder;
 mod reports;
 pub(crate) mod volume;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use block::verity::{Blocks, Finding, Layout, Refused};
+use engine::containers::{Confidence, Labelled};
 use record::place::{DeviceId, Position};
 use record::task::Task;
 use record::violation::{Control, CtrlOp, Module};
@@ -15,6 +16,7 @@ use trail::door::Receipt;
 use trail::{Class, Door, DoorError, Entry, Field, Lines, Own};
 
 use super::directory::Name;
+use super::explaining::Explained;
 use super::wire::{Counts, Report, Role};
 use crate::config::Config;
 use crate::outcome::{Failure, Kind};
@@ -39,6 +41,13 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// A record to be.
 struct Line(&'static str, Body);
+
+/// Who was answered: his VT_READER, and the CONTAINER_ID of his container.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub(super) body: Body,
+    pub(super) labelled: Option<Labelled>,
+}
 
 /// The files of a device.
 #[derive(Clone, Debug)]
@@ -141,7 +150,7 @@ impl Recorder {
         refused: &Refused,
         layout: &Layout,
         files: &Files,
-        reader: &Body,
+        reader: &Answered,
     ) -> String {
         let mut last = String::new();
         // As the kernel has it, a violation is of the data device, which here is the device itself.
@@ -152,7 +161,7 @@ impl Recorder {
             };
             last = violation.to_string();
             let event = Line("DM_EVENT", Body::of_words(&violation));
-            self.event(vec![event, Line("VT_PLACE", place), Line("VT_READER", reader.clone())]);
+            self.event_of(vec![event, Line("VT_PLACE", place)], reader);
         }
         last
     }
@@ -164,14 +173,14 @@ impl Recorder {
         errors: u64,
         layout: &Layout,
         files: &Files,
-        reader: &Body,
+        reader: &Answered,
     ) {
         let role = role_of(finding);
         let body = place_words(finding, layout)
             .word("errors", errors)
             .word("result", "corrected")
             .untrusted("file", files.of(role).as_bytes());
-        self.event(vec![Line("VT_FEC", body), Line("VT_READER", reader.clone())]);
+        self.event_of(vec![Line("VT_FEC", body)], reader);
     }
 
     /// A disk did not answer, which says nothing about integrity; the reader had no data all the same.
@@ -181,7 +190,7 @@ impl Recorder {
         offset: u64,
         errno: i32,
         files: &Files,
-        reader: &Body,
+        reader: &Answered,
     ) {
         let body = Body::new()
             .word("role", role.word())
@@ -190,7 +199,24 @@ impl Recorder {
             .word("bytes", format_args!("{offset}-"))
             .word("errno", errno)
             .untrusted("file", files.of(role).as_bytes());
-        self.event(vec![Line("VT_PLACE", body), Line("VT_READER", reader.clone())]);
+        self.event_of(vec![Line("VT_PLACE", body)], reader);
+    }
+
+    /// What lies at the place of a violation was found out.
+    pub(super) fn explained(&mut self, explained: Explained) {
+        let Explained { records, labelled } = explained;
+        let lines = records.into_iter().map(|(kind, body)| Line(kind, body)).collect();
+        self.event_labelled(lines, labelled.as_ref());
+    }
+
+    /// Of so many violations it was not found out.
+    pub(super) fn unexplained(&mut self, places: u64) {
+        let body = Body::new()
+            .word("source", "explain")
+            .word("device", &self.name)
+            .word("records", places)
+            .word("count", "exact");
+        self.event(vec![Line("VT_GAP", body)]);
     }
 
     /// Returns when everything is durable.
@@ -229,6 +255,19 @@ impl Recorder {
     /// Hands one event in. Nobody waits for it here, and a door that fails loses what it held:
     /// that is counted, and said as soon as there is a door again.
     fn event(&mut self, lines: Vec<Line>) {
+        self.event_labelled(lines, None);
+    }
+
+    /// The same of what a reader ran into.
+    fn event_of(&mut self, mut lines: Vec<Line>, reader: &Answered) {
+        lines.push(Line("VT_READER", reader.body.clone()));
+        self.event_labelled(lines, reader.labelled.as_ref());
+    }
+
+    fn event_labelled(&mut self, mut lines: Vec<Line>, labelled: Option<&Labelled>) {
+        let records = labelled.iter().flat_map(|labelled| &labelled.records);
+        lines.extend(records.map(|(kind, body)| Line(kind, body.clone())));
+        let confidence = labelled.map(|labelled| labelled.confidence);
         if self.door.is_none() && self.tried.elapsed() >= AGAIN {
             self.reopen();
         }
@@ -236,7 +275,7 @@ impl Recorder {
             self.lost += 1;
             return;
         };
-        if submit(door, &self.name, &lines).is_err() {
+        if submit(door, &self.name, &lines, confidence).is_err() {
             self.lost += door.unaccounted() + 1;
             self.door = None;
         }
@@ -253,17 +292,24 @@ impl Recorder {
             .word("device", &self.name)
             .word("integrity", self.lost)
             .word("count", "at-most");
-        if submit(&door, &self.name, &[Line("VT_GAP", body)]).is_ok() {
+        if submit(&door, &self.name, &[Line("VT_GAP", body)], None).is_ok() {
             self.lost = 0;
             self.door = Some(door);
         }
     }
 }
 
-fn submit(door: &Door, name: &str, lines: &[Line]) -> Result<(), DoorError> {
+fn submit(
+    door: &Door,
+    name: &str,
+    lines: &[Line],
+    confidence: Option<Confidence>,
+) -> Result<(), DoorError> {
     let own: Vec<Own<'_>> =
         lines.iter().map(|Line(kind, body)| Own { kind, body: body.as_bytes() }).collect();
-    let tail = [Field { name: "VT_SRC", value: "engine" }, Field { name: "VT_DEV", value: name }];
+    let ours = [Field { name: "VT_SRC", value: "engine" }, Field { name: "VT_DEV", value: name }];
+    let sure = confidence.map(|sure| Field { name: "VT_CONF", value: sure.word() });
+    let tail: Vec<Field<'_>> = ours.into_iter().chain(sure).collect();
     let entry =
         Entry { class: Class::Integrity, ticket: None, lines: Lines::Own(&own), tail: &tail };
     door.offer(&entry).map(drop)
@@ -276,7 +322,7 @@ fn role_of(finding: &Finding) -> Role {
     }
 }
 
-fn place(finding: &Finding, layout: &Layout, files: &Files) -> Body {
+pub(super) fn place(finding: &Finding, layout: &Layout, files: &Files) -> Body {
     let file = files.of(role_of(finding));
     place_words(finding, layout).untrusted("file", file.as_bytes())
 }

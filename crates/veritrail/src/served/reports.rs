@@ -10,10 +10,12 @@ use record::units::DataBlock;
 use rustix::io::Errno;
 
 use super::control::LastViolation;
+use super::explaining::Explaining;
 use super::keeper::Shared;
 use super::manager::Manager;
 use super::opening::{OnCorruption, Opening};
-use super::recorder::{self, Files, Recorder};
+use super::reader::Readers;
+use super::recorder::{self, Answered, Files, Recorder};
 use super::wire::{self, Nonsense, Report, Ways, What};
 use crate::clock;
 
@@ -27,17 +29,21 @@ pub(super) fn note_reports(
     mut recorder: Recorder,
     opening: &Opening,
     shared: &Shared,
+    readers: &Readers,
+    explaining: &mut Explaining,
 ) -> (Recorder, Result<(), Nonsense>) {
     let files = opening.files();
     let mut buf = vec![0; wire::LONGEST];
     let mut command = opening.on_corruption.command();
     let mut manager = Manager::new();
     loop {
-        let len = match reports.recv(&mut buf, manager.due()) {
+        let patience = [manager.due(), explaining.due()].into_iter().flatten().min();
+        let len = match reports.recv(&mut buf, patience) {
             Ok(Received::Message { len, .. }) => len,
             Ok(Received::TimedOut) => {
                 shared.status().lost_events = recorder.lost();
-                manager.tell();
+                tell_if_due(&mut manager);
+                explain(explaining, &mut recorder);
                 continue;
             }
             Ok(Received::Closed) => return (recorder, Ok(())),
@@ -47,7 +53,8 @@ pub(super) fn note_reports(
         };
         let noted = match serde_json::from_slice::<Report>(&buf[..len]) {
             Ok(report) => {
-                let noted = note(&report, &mut recorder, opening, &files, shared);
+                let seen = Seen { readers, explaining };
+                let noted = note(&report, &mut recorder, opening, &files, shared, seen);
                 if noted.is_ok() {
                     manager.heard(&report.what);
                 }
@@ -73,10 +80,32 @@ pub(super) fn note_reports(
         shared.status().lost_events = recorder.lost();
         // A volume that cannot take the answer is gone.
         let _ = reports.send(b"+", &[]);
-        if manager.due() == Some(Duration::ZERO) {
-            manager.tell();
-        }
+        tell_if_due(&mut manager);
+        explain(explaining, &mut recorder);
     }
+}
+
+fn tell_if_due(manager: &mut Manager) {
+    if manager.due() == Some(Duration::ZERO) {
+        manager.tell();
+    }
+}
+
+/// Records what was found out meanwhile.
+fn explain(explaining: &mut Explaining, recorder: &mut Recorder) {
+    while let Some(explained) = explaining.answer() {
+        recorder.explained(explained);
+    }
+    match explaining.take_lost() {
+        0 => {}
+        lost => recorder.unexplained(lost),
+    }
+}
+
+/// What is found out of a report beyond what it says.
+struct Seen<'a> {
+    readers: &'a Readers,
+    explaining: &'a mut Explaining,
 }
 
 /// Whether a reader was refused data that is not what was promised.
@@ -91,6 +120,7 @@ fn note(
     opening: &Opening,
     files: &Files,
     shared: &Shared,
+    Seen { readers, explaining }: Seen<'_>,
 ) -> Result<Refusal, Nonsense> {
     let layout = &opening.layout;
     let ways = Ways {
@@ -98,12 +128,20 @@ fn note(
         corrects: opening.fec.is_some(),
     };
     let finding = report.what.finding(layout, ways)?;
-    // A number that was taken over by somebody else meanwhile is nobody's.
-    let seen = host::process::facts(report.tid).ok().map(|facts| facts.task);
-    let seen = seen.filter(|task| task.fsuid == report.uid && task.fsgid == report.gid);
-    let reader = |answer: &str| recorder::reader(report, seen.as_ref(), answer);
+    let seen = readers.look(report);
+    let reader = |answer: &str| Answered {
+        body: recorder::reader(report, seen.task.as_ref(), answer),
+        labelled: seen.labelled(),
+    };
     match (&report.what, finding) {
         (What::Violation { block, saturated, delivered, .. }, Some(finding)) => {
+            // What we come by while we look for the files is asked about by whoever reads it too.
+            let is_own = seen.task.as_ref().is_some_and(|task| task.pid == std::process::id());
+            if !is_own {
+                let bytes = layout.data_range(&(DataBlock(*block)..DataBlock(block + 1)));
+                let place = recorder::place(&finding, layout, files);
+                explaining.ask(DataBlock(*block), bytes, place, seen.container);
+            }
             let refused = Refused { block: DataBlock(*block), finding, saturated: *saturated };
             let reader = reader(if *delivered { "data" } else { "EIO" });
             let event = recorder.violation(&refused, layout, files, &reader);
@@ -112,7 +150,7 @@ fn note(
             status.last_violation = Some(LastViolation {
                 time: clock::now().realtime_ns / 1_000_000_000,
                 event,
-                reader: String::from_utf8_lossy(reader.as_bytes()).into_owned(),
+                reader: String::from_utf8_lossy(reader.body.as_bytes()).into_owned(),
             });
             Ok(if *delivered { Refusal::None } else { Refusal::Violation })
         }

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use block::ReadAt;
 use block::fec::{Area, Corrector};
@@ -149,13 +149,14 @@ where
     H: ReadAt + Send + Sync + 'static,
 {
     fn read(&self, reader: Reader, offset: u64, buf: &mut [u8]) -> Result<(), Errno> {
+        let came = Instant::now();
         EDGES.with_borrow_mut(|edges| {
-            let mut notice = |notice: Notice| self.report(reader, notice_to_wire(&notice));
+            let mut notice = |notice: Notice| self.report(reader, came, notice_to_wire(&notice));
             match self.device.read_at(offset, buf, edges, &mut notice) {
                 Ok(()) => Ok(()),
                 Err(error) => {
                     if let Some(what) = error_to_wire(&error) {
-                        self.report(reader, what);
+                        self.report(reader, came, what);
                     }
                     Err(Errno::IO)
                 }
@@ -166,9 +167,10 @@ where
 
 impl<D, H> Served<D, H> {
     /// Returns when the keeper has noted it. Without a keeper nobody is answered any more.
-    fn report(&self, reader: Reader, what: What) {
-        let report = Report { tid: reader.tid, uid: reader.uid, gid: reader.gid, what };
+    fn report(&self, Reader { tid, uid, gid, .. }: Reader, came: Instant, what: What) {
         let channel = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited_us = u64::try_from(came.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let report = Report { tid, uid, gid, waited_us, what };
         let noted = tell(&channel, &report).and_then(|()| channel.recv(&mut [0; 8], Some(NOTED)));
         if !matches!(noted, Ok(Received::Message { .. })) {
             std::process::exit(1);

@@ -123,6 +123,8 @@ pub(super) struct Report {
     pub(super) tid: u32,
     pub(super) uid: u32,
     pub(super) gid: u32,
+    /// How long the volume has had the request.
+    pub(super) waited_us: u64,
     pub(super) what: What,
 }
 

@@ -14,7 +14,8 @@ use super::install::{self, InstallArgs, UninstallArgs};
 use super::metrics::{self, MetricsArgs};
 use super::trail::print_json;
 use crate::agent::{
-    self, AuditInput, AuditMode, Device, Forward, Home, Options, SourceState, Status, Writer,
+    self, AuditInput, AuditMode, Device, Forward, Home, Options, OverQuota, SourceState, Status,
+    Writer,
 };
 use crate::config::{self, Config};
 use crate::outcome::{Failure, Kind, Outcome};
@@ -216,6 +217,9 @@ fn check_config(args: &CheckArgs, out: &mut dyn Write) -> Result<Outcome, Failur
     if good { Ok(Outcome::Good) } else { Err(Failure::printed(Kind::Unusable)) }
 }
 
+/// Containers over their quota that are told of one by one.
+const MOST_HELD_BACK: usize = 16;
+
 fn print(status: &Status, out: &mut dyn Write) -> Result<(), Failure> {
     let again = |restarts: u64| match restarts {
         0 => String::new(),
@@ -270,6 +274,22 @@ fn print(status: &Status, out: &mut dyn Write) -> Result<(), Failure> {
             out,
             "readers:    {} of events.sock now, {} ever; {} refused, {} that took nothing cut off",
             events.readers, events.served, events.refused, events.cut
+        )?;
+    }
+    let containers = &status.containers;
+    let held_back = containers.iter().filter(|one| one.over_quota.events() > 0);
+    if !containers.is_empty() {
+        let events: u64 = containers.iter().map(|one| one.events).sum();
+        let over = held_back.clone().count();
+        let living = containers.len();
+        writeln!(out, "containers: {living} live, {events} events; {over} over their quota")?;
+    }
+    for one in held_back.take(MOST_HELD_BACK) {
+        let OverQuota { keyed, rest, bytes } = one.over_quota;
+        writeln!(
+            out,
+            "            {}: {keyed} keyed and {rest} other events of {bytes} bytes were not kept",
+            one.contid
         )?;
     }
     writeln!(out, "own:        {} events of our own calls were not kept", status.own_events)?;

@@ -67,7 +67,7 @@ impl Containers {
         for one in &adopted {
             processes.label(one.id, one.at_ns, adoption.label);
         }
-        let own = self.kernel.caller(std::process::id(), clock::now().boottime_ns);
+        let own = self.caller(std::process::id(), clock::now().boottime_ns);
         self.engine.handle_adopted(moment(), adoption, &adopted, &own);
     }
 

@@ -119,8 +119,13 @@ impl Kernel {
     }
 
     /// Whose request it is; `asked_ns` is when it was taken. Whoever has the number and began later
-    /// is somebody else, and may nothing.
-    pub(super) fn caller(&self, tid: u32, asked_ns: u64) -> Caller {
+    /// is somebody else, and may nothing. `container_of` is the container of a label as it counts now.
+    pub(super) fn caller(
+        &self,
+        tid: u32,
+        asked_ns: u64,
+        container_of: impl FnOnce(Label) -> ContId,
+    ) -> Caller {
         let nobody = Caller {
             pid: 0,
             capable: false,
@@ -148,7 +153,7 @@ impl Kernel {
             subj: security_label(tid),
             comm: facts.task.comm,
             exe: facts.task.exe,
-            contid: contid.map_or(ContId::UNSET, |label| label.contid),
+            contid: contid.map_or(ContId::UNSET, container_of),
         }
     }
 }

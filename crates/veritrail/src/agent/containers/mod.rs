@@ -9,7 +9,9 @@
 //!  audit event ─▶ trail, and held until the ring was read past it ─▶ CONTAINER_ID beside it  held.rs
 //! ```
 
+mod accounts;
 mod annotations;
+mod asking;
 mod files;
 mod groups;
 mod held;
@@ -21,29 +23,32 @@ mod unregistered;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use engine::containers::{
-    Act, Answer, Attribution, Concerned, Confidence, Containers as Engine, Description, Errno,
+    Act, Answer, Attribution, Caller, Concerned, Confidence, Containers as Engine, Errno, Grant,
     Labelled, Labelling, Moment, ReqId, State, Ticket,
 };
 use engine::tasks::{Change, Label, Sighting};
 use host::bpf::{Labels, Packet};
 use record::units::ContId;
 use record::{EventId, Line};
-use serde::{Deserialize, Serialize};
 use trail::Field;
 
+use self::accounts::{Accounts, Weight};
+pub(super) use self::accounts::{Charge, Counts, Limit, Over};
 pub(crate) use self::annotations::{cut, described};
+pub(super) use self::asking::Inquiry;
+use self::asking::{Asker, answer};
+pub(crate) use self::asking::{Question, Registration, Told};
 pub(super) use self::files::Files;
 pub(super) use self::groups::{Places, group_of};
 use self::held::{Event, Held};
 use self::interfaces::Seen;
 use self::kernel::Kernel;
 pub(crate) use self::unregistered::leave as leave_unregistered;
-use super::doorkeeper::wire::{Answered, Asked, FromAgent};
+use super::doorkeeper::wire::Asked;
 use super::heard::Heard;
 use super::journal::{Handed, Journal, OwnRecord};
 use super::link::Link;
@@ -51,64 +56,7 @@ use super::rules::Whose;
 use super::status;
 use super::tasks::Processes;
 use crate::clock;
-use crate::json_line;
-
-/// What is asked of the control socket about a container.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Question {
-    /// Which container is this task in?
-    Get { task: u32 },
-    /// From now on this task is one, or the container's first.
-    Set(Registration),
-}
-
-/// A task is given an identifier, with what is known of the container.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Registration {
-    pub(crate) task: u32,
-    /// None: one is chosen, the same for the same runtime and id.
-    pub(crate) contid: Option<u64>,
-    #[serde(default)]
-    pub(crate) description: Option<Description>,
-    /// A runtime is making a container of it, of threads of its own program still: they all get it.
-    #[serde(default)]
-    pub(crate) of_runtime: bool,
-}
-
-/// What is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Told {
-    /// The task's identifier.
-    Contid(u64),
-    /// Why not, as the call in the tree would have failed.
-    Errno(i32),
-}
-
-/// Somebody who asked by the control socket, and waits.
-#[derive(Debug)]
-pub(super) struct Inquiry {
-    pub(super) question: Question,
-    /// Whose it is.
-    pub(super) caller: u32,
-    /// When it was taken, in nanoseconds since boot.
-    pub(super) asked_ns: u64,
-    pub(super) stream: UnixStream,
-}
-
-/// Who waits for an answer.
-#[derive(Debug)]
-enum Asker {
-    /// Of the tree, by number.
-    Tree(u64),
-    /// Which identifier a task has.
-    Asked(UnixStream),
-    /// That it has this identifier, of which this is to be said then.
-    Registering(UnixStream, ContId, Option<Description>),
-    /// The same, and all that is to be said is said.
-    Registered(UnixStream, ContId),
-}
+use crate::config::ContainerQuota;
 
 /// An event whose containers are known.
 #[derive(Debug)]
@@ -120,6 +68,8 @@ pub(super) struct Ready {
     pub(super) whose: Whose,
     /// What is to stand beside it, and how sure that is.
     pub(super) records: Option<(Vec<OwnRecord>, Confidence)>,
+    /// Whose it is, where that is sure enough to be held to a quota.
+    pub(super) charge: Option<Charge>,
 }
 
 /// The containers of this machine.
@@ -133,6 +83,7 @@ pub(super) struct Containers {
     /// Answers that wait for their record, and for the tick after it.
     answers: VecDeque<(Handed, Duration, Asker, Result<Answer, Errno>)>,
     held: Held,
+    accounts: Accounts,
     interfaces: Seen,
     ready: VecDeque<Ready>,
     /// The revision that was shown.
@@ -158,6 +109,9 @@ const LONGEST: u64 = 64 << 20;
 /// So long after the last container's end an event of it may come.
 const AFTERWARDS: Duration = Duration::from_secs(10);
 
+/// What stands around a body of ours in the trail, in bytes: type, stamp, tail.
+const AROUND: u64 = 128;
+
 /// Between two looks whether a record is durable.
 const SOON: Duration = Duration::from_millis(2);
 
@@ -182,6 +136,7 @@ impl Containers {
             tickets: BTreeMap::new(),
             answers: VecDeque::new(),
             held: Held::default(),
+            accounts: Accounts::new(),
             interfaces: Seen::default(),
             ready: VecDeque::new(),
             told: 0,
@@ -199,7 +154,7 @@ impl Containers {
     /// Somebody reads or writes `audit_containerid` in the tree.
     pub(super) fn handle_asked(&mut self, asked: Asked) {
         let req = self.request(Asker::Tree(asked.id));
-        let caller = self.kernel.caller(asked.caller, asked.asked_ns);
+        let caller = self.caller(asked.caller, asked.asked_ns);
         match asked.write {
             None => self.engine.handle_read(req, asked.target, caller),
             Some((offset, bytes)) => {
@@ -211,7 +166,7 @@ impl Containers {
     /// Somebody asks by the control socket.
     pub(super) fn handle_inquiry(&mut self, inquiry: Inquiry) {
         let Inquiry { question, caller, asked_ns, stream } = inquiry;
-        let caller = self.kernel.caller(caller, asked_ns);
+        let caller = self.caller(caller, asked_ns);
         match question {
             Question::Get { task } => {
                 let req = self.request(Asker::Asked(stream));
@@ -220,7 +175,10 @@ impl Containers {
             Question::Set(Registration { task, contid, description, of_runtime }) => {
                 let contid = match (contid, &description) {
                     (Some(contid), _) => ContId(contid),
-                    (None, Some(description)) => self.choose(task, description),
+                    (None, Some(description)) => match self.engine.number_granted(&caller) {
+                        Some(contid) => contid,
+                        None => self.choose(task, description),
+                    },
                     (None, None) => ContId::UNSET,
                 };
                 let req = self.request(Asker::Registering(stream, contid, description));
@@ -232,6 +190,10 @@ impl Containers {
                 }
             }
         }
+    }
+
+    fn caller(&self, tid: u32, asked_ns: u64) -> Caller {
+        self.kernel.caller(tid, asked_ns, |label| self.engine.container_of(label))
     }
 
     fn request(&mut self, asker: Asker) -> ReqId {
@@ -268,7 +230,7 @@ impl Containers {
         // What the last one did may still be on its way.
         let was = || self.lived.is_some_and(|lived| since_boot(moment()) < lived + AFTERWARDS);
         if is_none && !self.engine.adopts() && !was() {
-            Whose::Known(ContId::UNSET)
+            Whose::Known(ContId::UNSET, None)
         } else if self.kernel.can_label() {
             Whose::NotYet
         } else {
@@ -281,26 +243,27 @@ impl Containers {
         let (Some(id), Whose::NotYet) = (heard.id, self.whose()) else { return };
         let concerned = concerned(heard);
         if !concerned.is_empty() {
-            self.hold(id, concerned, None, processes);
+            self.hold(id, concerned, Weight::of(heard), None, processes);
         }
     }
 
-    /// An event of the kernel that goes to the trail only if a rule asks for it, once its container is
-    /// known: then it is among [`Containers::take_ready`].
+    /// An event of the kernel that goes to the trail only if a rule asks for it, or its container's quota
+    /// allows it, once its container is known: then it is among [`Containers::take_ready`].
     pub(super) fn handle_whole(&mut self, id: EventId, heard: Heard, processes: &Processes) {
         let concerned = concerned(&heard);
-        self.hold(id, concerned, Some(heard), processes);
+        self.hold(id, concerned, Weight::of(&heard), Some(heard), processes);
     }
 
     fn hold(
         &mut self,
         id: EventId,
         concerned: Concerned,
+        weight: Weight,
         whole: Option<Heard>,
         processes: &Processes,
     ) {
         let now = self.look();
-        if let Some(event) = self.held.hold(now, id, concerned, whole) {
+        if let Some(event) = self.held.hold(now, id, concerned, weight, whole) {
             self.decide(event, processes);
         }
     }
@@ -317,17 +280,17 @@ impl Containers {
     }
 
     fn decide(&mut self, event: Event, processes: &Processes) {
-        let Event { id, whole, concerned, from_ns, to_ns, .. } = event;
+        let Event { id, whole, concerned, mut weight, from_ns, to_ns, .. } = event;
         let in_group = |cgroup| self.engine.in_group(cgroup);
         let find = |pid| Attribution::of(processes.tasks(), pid, from_ns, to_ns, in_group);
-        let whose = match concerned.subject.map(find) {
-            Some(Attribution {
-                contid,
-                confidence: Confidence::Certain | Confidence::Late,
-                ..
-            }) => Whose::Known(contid),
-            _ => Whose::Unknown,
+        let surely = |pid| match find(pid) {
+            Attribution { contid, confidence: Confidence::Certain | Confidence::Late, .. } => {
+                Some(contid)
+            }
+            _ => None,
         };
+        let whose = concerned.subject.and_then(surely);
+        let alone = concerned.alone.filter(|_| concerned.subject.is_none()).and_then(surely);
         let labelled = match &concerned.packet {
             // It is nobody's: its event has no other record.
             Some(packet) => {
@@ -336,12 +299,39 @@ impl Containers {
                     seen.at(to_ns, processes.tasks())
                 })
             }
-            None => Labelled::of_tasks(&concerned, find),
+            None => Labelled::of_tasks(&concerned, find, &|id| self.engine.maker(id)),
         };
+        let sole = labelled.as_ref().and_then(|labelled| labelled.sole);
         let records = labelled.map(|labelled| (owned(labelled.records), labelled.confidence));
-        if whole.is_some() || records.is_some() {
-            self.ready.push_back(Ready { id, whole, whose, records });
+        for OwnRecord(_, body) in records.iter().flat_map(|(records, _)| records) {
+            weight.bytes += body.as_bytes().len() as u64 + AROUND;
         }
+        let contid = whose.or(alone).or(sole).filter(|contid| contid.is_set());
+        let charge = contid.map(|contid| Charge { contid, root: self.engine.root(contid), weight });
+        if whole.is_some() || records.is_some() || charge.is_some() {
+            let whose = whose.map_or(Whose::Unknown, |id| Whose::Known(id, self.engine.maker(id)));
+            self.ready.push_back(Ready { id, whole, whose, records, charge });
+        }
+    }
+
+    /// From now on these containers may make others within themselves, and no other may.
+    pub(super) fn grant(&mut self, grants: Vec<Grant>) {
+        self.engine.handle_grants(grants);
+    }
+
+    /// From now on each container may bring so much.
+    pub(super) fn limit(&mut self, quota: ContainerQuota) {
+        self.accounts.limit(quota, since_boot(moment()));
+    }
+
+    /// Whether an event goes to the trail only when its container is known, as that may be over its quota.
+    pub(super) fn limits(&self, whose: Whose) -> bool {
+        whose == Whose::NotYet && self.accounts.is_limited()
+    }
+
+    /// Counts an event that is about to go to the trail, or is on its way, and says whether it is held back.
+    pub(super) fn admit(&mut self, charge: &Charge, is_there: bool) -> Option<Over> {
+        self.accounts.admit(charge, is_there, since_boot(moment()))
     }
 
     /// Events whose containers are known now.
@@ -516,9 +506,11 @@ impl Containers {
     pub(super) fn take_shown(&mut self, anew: bool) -> Option<Vec<status::Container>> {
         let revision = self.engine.revision();
         let changed = std::mem::replace(&mut self.told, revision) != revision;
-        let lives = || self.engine.lives();
-        (anew || changed)
-            .then(|| lives().map(|(id, life)| status::Container::of(id, life)).collect())
+        if anew {
+            self.accounts.keep(|id| self.engine.life(id).is_some());
+        }
+        let shown = |(id, life)| status::Container::of(id, life, self.accounts.counts(id));
+        (anew || changed).then(|| self.engine.lives().map(shown).collect())
     }
 }
 
@@ -526,42 +518,6 @@ fn concerned(heard: &Heard) -> Concerned {
     let lines: Vec<Line<'_>> =
         heard.lines.iter().filter_map(|line| Line::parse(line).ok()).collect();
     Concerned::of(&lines)
-}
-
-fn answer(asker: Asker, result: Result<Answer, Errno>, link: Option<&Link>) {
-    let outcome = result.map_err(Errno::number);
-    match asker {
-        Asker::Tree(id) => {
-            let outcome = outcome.map(|answer| match answer {
-                Answer::Read(value) => value,
-                Answer::Written(_) | Answer::Done => Vec::new(),
-            });
-            if let Some(link) = link {
-                link.tell(&FromAgent::Answered(Answered { id, outcome }));
-            }
-        }
-        Asker::Asked(stream) => {
-            let told = outcome.map(|answer| match answer {
-                Answer::Read(value) => {
-                    str::from_utf8(&value).ok().and_then(|text| text.parse().ok())
-                }
-                Answer::Written(_) | Answer::Done => None,
-            });
-            say(&stream, told.map(|contid| contid.unwrap_or(ContId::UNSET.0)));
-        }
-        Asker::Registering(stream, contid, _) | Asker::Registered(stream, contid) => {
-            say(&stream, outcome.map(|_| contid.0));
-        }
-    }
-}
-
-/// Whoever asked may have gone.
-fn say(stream: &UnixStream, told: Result<u64, i32>) {
-    let told = match told {
-        Ok(contid) => Told::Contid(contid),
-        Err(errno) => Told::Errno(errno),
-    };
-    let _ = json_line::say(stream, &told);
 }
 
 fn owned(records: Vec<engine::containers::Record>) -> Vec<OwnRecord> {

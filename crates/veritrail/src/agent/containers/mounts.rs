@@ -9,7 +9,11 @@ use super::{Containers, owned};
 impl Containers {
     /// Says of each VT_MOUNT in one of `namespaces`, which are not ours and have the device mounted, whose that is:
     /// `point` and `file` are paths as that container sees them. Behind these stands who all of them are.
-    pub(in crate::agent) fn name_mounts(&self, records: &mut Vec<OwnRecord>, namespaces: &[u32]) {
+    pub(in crate::agent) fn name_mounts(
+        &mut self,
+        records: &mut Vec<OwnRecord>,
+        namespaces: &[u32],
+    ) {
         for OwnRecord(_, body) in records.iter_mut().filter(|one| one.0 == "VT_MOUNT") {
             let number = Fields::new(body.as_bytes()).find_value(b"mntns");
             let number = number.and_then(|number| str::from_utf8(number.text()).ok()?.parse().ok());
@@ -22,7 +26,10 @@ impl Containers {
             }
         }
         let ids = self.engine.in_mounts(namespaces);
-        let labelled = Labelled::of_device(&ids, Confidence::Inferred);
+        for id in &ids {
+            self.accounts.violation(*id);
+        }
+        let labelled = Labelled::of_device(&ids, Confidence::Inferred, &|id| self.engine.maker(id));
         records.extend(labelled.into_iter().flat_map(|labelled| owned(labelled.records)));
     }
 }

@@ -4,7 +4,7 @@ use record::contid::ContIds;
 use record::{Line, RecordType};
 use serde::{Deserialize, Serialize};
 
-use crate::agent::heard;
+use crate::agent::heard::Told;
 
 /// The object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,7 +180,7 @@ fn class_of(lines: &[Line<'_>]) -> Class {
     if ours(lines).next().is_some() {
         return Class::Integrity;
     }
-    let class = lines.iter().map(heard::class).min().unwrap_or(trail::Class::Rest);
+    let class = lines.iter().map(|line| Told::of(line).class).min().unwrap_or(trail::Class::Rest);
     match class {
         trail::Class::Integrity => Class::Integrity,
         trail::Class::Keyed => Class::Keyed,

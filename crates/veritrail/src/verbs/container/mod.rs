@@ -1,6 +1,7 @@
 //! `veritrail container`: which container a process is in, and which containers there are.
 
 mod list;
+mod top;
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -23,6 +24,7 @@ pub(crate) enum Verb {
     Set(SetArgs),
     Get(GetArgs),
     List(list::ListArgs),
+    Top(top::TopArgs),
     Run(RunArgs),
 }
 
@@ -111,6 +113,7 @@ impl Verb {
             Verb::Set(args) => args.run(),
             Verb::Get(args) => args.run(out),
             Verb::List(args) => args.run(out),
+            Verb::Top(args) => args.run(out),
             Verb::Run(args) => args.run(),
         }
     }
@@ -213,7 +216,9 @@ fn refused(pid: u32, errno: i32) -> Failure {
         Errno::PERM => (
             Kind::Refused,
             "you may not",
-            Some("it takes CAP_AUDIT_CONTROL in the initial user namespace"),
+            Some(
+                "it takes CAP_AUDIT_CONTROL in the initial user namespace, or a grant of that identifier",
+            ),
         ),
         Errno::BUSY => (
             Kind::Refused,
@@ -224,6 +229,18 @@ fn refused(pid: u32, errno: i32) -> Failure {
             Kind::Refused,
             "it has several threads, or is one",
             Some("label it before it starts them: veritrail container run -- COMMAND"),
+        ),
+        Errno::XDEV => (
+            Kind::Refused,
+            "it is not of your container, or is yourself",
+            Some("a grant is for processes that a container's manager has started there"),
+        ),
+        Errno::EXIST => (Kind::Refused, "it is in a container already", None),
+        Errno::NOTUNIQ => (Kind::Refused, "the identifier is another container's", None),
+        Errno::NOSPC => (
+            Kind::Refused,
+            "as many containers live under the grant as may",
+            Some("see `containers` of `[[containers.grants]]`"),
         ),
         Errno::NOMEM => (Kind::Refused, "there is no room for another container", None),
         Errno::NOPROTOOPT => (

@@ -88,6 +88,7 @@ struct Row<'a> {
     failed: u64,
     refused: u64,
     drift: BTreeMap<String, u64>,
+    over_quota: BTreeMap<String, u64>,
     gaps: usize,
     /// Why no hook could register it.
     unregistered: Option<Text<'a>>,
@@ -175,6 +176,7 @@ fn of_counts<'a>(counts: &Counts, tally: &Tally<'_>) -> Row<'a> {
         failed: counts.failed,
         refused: counts.refused,
         drift: counts.drift.clone(),
+        over_quota: counts.over_quota.clone(),
         gaps: counts.span.map_or(0, |span| tally.gaps_between(span)),
         ..Row::default()
     }
@@ -237,9 +239,12 @@ fn print(row: &Row<'_>, out: &mut dyn Write) -> io::Result<()> {
     let span = row.first.as_ref().zip(row.last.as_ref());
     let span = span.map(|(first, last)| format!(", {first} to {last}"));
     writeln!(out, "  events {}{}{}", row.events, words(": ", &row.types), or(span, ""))?;
-    for (what, counted) in
-        [("attributed", &row.attributed), ("violations", &row.violations), ("drift", &row.drift)]
-    {
+    for (what, counted) in [
+        ("attributed", &row.attributed),
+        ("violations", &row.violations),
+        ("drift", &row.drift),
+        ("over its quota", &row.over_quota),
+    ] {
         if !counted.is_empty() {
             writeln!(out, "  {what}{}", words(" ", counted))?;
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use record::view::{ContainerOp, DmEvent, Integrity, IpeAccess, View};
+use record::view::{ContainerOp, View, is_violation};
 use record::{Line, RecordType};
 
 use crate::lives::{Life, TEXTS};
@@ -35,6 +35,8 @@ pub(super) struct Counts {
     pub(super) refused: u64,
     /// Kinds of namespaces that a process of it has left.
     pub(super) drift: BTreeMap<String, u64>,
+    /// Events over its quota by class, and their bytes.
+    pub(super) over_quota: BTreeMap<String, u64>,
 }
 
 /// A container that a hook could not register.
@@ -212,6 +214,17 @@ impl Counts {
                     let namespace = word(b"ns").unwrap_or(b"?");
                     count(&mut self.drift, &namespace.escape_ascii().to_string());
                 }
+                RecordType::VT_GAP if word(b"source") == Some(b"quota") => {
+                    for key in ["keyed", "rest", "bytes"] {
+                        let number =
+                            word(key.as_bytes()).and_then(|text| str::from_utf8(text).ok());
+                        let number = number.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+                        if number > 0 {
+                            let sum = self.over_quota.entry(key.to_owned()).or_default();
+                            *sum = sum.saturating_add(number);
+                        }
+                    }
+                }
                 _ => {}
             }
         }
@@ -232,18 +245,6 @@ fn kind(line: &Line<'_>) -> String {
     let kind = line.effective_type();
     let unnamed = || line.type_text().escape_ascii().take(64).map(char::from).collect();
     kind.name().map_or_else(unnamed, str::to_owned)
-}
-
-/// Whether a record tells of data that is not what was promised.
-fn is_violation(line: &Line<'_>) -> bool {
-    match line.effective_type() {
-        RecordType::DM_EVENT => DmEvent::read(line).is_ok_and(|event| !event.res),
-        RecordType::VT_FEC => true,
-        RecordType::IPE_ACCESS => IpeAccess::read(line)
-            .is_ok_and(|access| memchr::memmem::find(access.rule.text(), b"action=DENY").is_some()),
-        RecordType(1800..=1899) => Integrity::read(line).is_ok_and(|record| !record.res),
-        _ => false,
-    }
 }
 
 #[cfg(test)]
@@ -290,6 +291,7 @@ CONTAINER_ID msg=audit(2.600:11): contid=5 VT_CONF=inferred",
         tally.event(&nobody.iter().map(|line| parse(line)).collect::<Vec<_>>());
         for gap in lines(
             "VT_GAP msg=audit(5.000:13): source=audit records=3 count=exact from=3.500 to=4.500
+VT_GAP msg=audit(3.600:15): source=quota contid=5 limit=events keyed=0 rest=4 bytes=90 count=exact from=3.400 to=3.450
 VT_GAP msg=audit(6.000:14): source=oci-hook reason='no agent' containers=1 count=exact runtime=\"runc\" id=\"ab\" from=5.000 to=5.000",
         ) {
             tally.event(&[parse(&gap)]);
@@ -299,8 +301,15 @@ VT_GAP msg=audit(6.000:14): source=oci-hook reason='no agent' containers=1 count
         let words = |words: &[(&str, u64)]| {
             words.iter().map(|(word, n)| ((*word).to_owned(), *n)).collect::<BTreeMap<_, _>>()
         };
-        assert_eq!((first.events, first.span), (6, Some([1000, 4000])));
-        let types = [("CONTAINER_OP", 3), ("DM_EVENT", 1), ("SYSCALL", 1), ("VT_CONTAINER", 1)];
+        assert_eq!((first.events, first.span), (7, Some([1000, 4000])));
+        assert_eq!(first.over_quota, words(&[("rest", 4), ("bytes", 90)]));
+        let types = [
+            ("CONTAINER_OP", 3),
+            ("DM_EVENT", 1),
+            ("SYSCALL", 1),
+            ("VT_CONTAINER", 1),
+            ("VT_GAP", 1),
+        ];
         assert_eq!(first.types, words(&types));
         assert_eq!(first.violations, words(&[("DM_EVENT", 1)]));
         assert_eq!(first.sure, words(&[("ambiguous", 1), ("inferred", 1)]));

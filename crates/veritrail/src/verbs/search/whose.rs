@@ -32,7 +32,8 @@ impl Meant {
 pub(crate) fn containers<'a>(line: &Line<'a>) -> impl Iterator<Item = u64> + use<'a> {
     let kind = line.effective_type();
     let is_op = kind == RecordType::CONTAINER_OP;
-    let tells = is_op || matches!(kind, RecordType::CONTAINER_ID | RecordType::VT_CONTAINER);
+    let tells = is_op
+        || matches!(kind, RecordType::CONTAINER_ID | RecordType::VT_CONTAINER | RecordType::VT_GAP);
     let value = |key: &[u8], so: bool| so.then(|| line.fields().find_value(key)).flatten();
     let left = value(b"old-contid", is_op);
     let tagged = line.own_tail().and_then(|tail| Fields::new(tail).find_value(b"CONTID"));

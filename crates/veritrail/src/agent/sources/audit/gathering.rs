@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use record::dispatch::Record;
 use record::stored::{Origin, push_netlink};
-use record::{Assembler, Line, Patience, RecordType};
+use record::{Assembler, EventId, Line, Patience, RecordType};
 
 use super::over::Over;
 use super::{ForSource, Input, LOOK, millis};
-use crate::agent::heard::Heard;
+use crate::agent::heard::{Heard, Part, Told};
 use crate::agent::watermark::{self, Mark};
 
 /// How long an event stays with the assembler at most (two seconds and a linger), and a record on its
@@ -22,13 +22,19 @@ pub(super) const MARK: Duration = Duration::from_millis(500);
 /// What has come and is not a whole event yet, and how far the stream was read.
 pub(super) struct Gathering<'a> {
     context: &'a ForSource,
-    assembler: Assembler<(Origin, Vec<u8>)>,
+    assembler: Assembler<Part>,
     began: Instant,
+    /// When this turn began, since then and in milliseconds since 1970: to ask for every record costs more
+    /// than to read it.
+    now: Duration,
+    millis: u64,
+    /// Whether a record has come in this turn.
+    came: bool,
     marks: Marks,
     over: Over,
     /// When it was last said how far the stream was read.
     said: Duration,
-    /// When a record last came, in milliseconds since 1970.
+    /// When the last turn began in which a record came, in milliseconds since 1970.
     heard: u64,
 }
 
@@ -38,6 +44,9 @@ impl<'a> Gathering<'a> {
             context,
             assembler: Assembler::new(Patience::of_stream()),
             began: Instant::now(),
+            now: Duration::ZERO,
+            millis: millis(),
+            came: false,
             marks: Marks::default(),
             over: Over::new(context.rest_per_second),
             said: Duration::ZERO,
@@ -45,65 +54,81 @@ impl<'a> Gathering<'a> {
         }
     }
 
-    /// Since it began.
-    pub(super) fn now(&self) -> Duration {
-        self.began.elapsed()
+    /// A turn begins: what there is to read is taken.
+    pub(super) fn turn(&mut self) {
+        if std::mem::take(&mut self.came) {
+            self.heard = self.millis;
+        }
+        (self.now, self.millis) = (self.began.elapsed(), millis());
     }
 
-    /// When a record last came, in milliseconds since 1970.
+    /// From its beginning to that of this turn.
+    pub(super) fn now(&self) -> Duration {
+        self.now
+    }
+
+    /// All that came before this was taken, in milliseconds since 1970.
     pub(super) fn heard(&self) -> u64 {
         self.heard
     }
 
     /// Takes a record of netlink.
     pub(super) fn take(&mut self, kind: u16, text: &[u8]) {
+        self.count();
         let mut line = Vec::with_capacity(text.len() + 32);
         push_netlink(&mut line, kind, text);
-        self.take_line(Origin::Netlink, line, true);
+        let Ok(parsed) = Line::parse(&line) else {
+            // The kernel writes none; if it does, it is kept as it is.
+            return self.hand_in(Heard::no_record(line));
+        };
+        self.marks.note(parsed.serial());
+        let (told, id, kind) = (Told::of(&parsed), parsed.id(), parsed.effective_type());
+        self.gather(None, id, kind, Part { origin: Origin::Netlink, told, line });
     }
 
     /// Takes a record that auditd hands on.
     pub(super) fn take_dispatched(&mut self, record: &Record<'_>) {
+        self.count();
         let origin = if record.verbatim { Origin::Netlink } else { Origin::File };
-        self.take_line(origin, record.line.raw().to_vec(), record.is_of_this_kernel());
+        let line = &record.line;
+        if record.is_of_this_kernel() {
+            self.marks.note(line.serial());
+        }
+        let part = Part { origin, told: Told::of(line), line: line.raw().to_vec() };
+        self.gather(line.node(), line.id(), line.effective_type(), part);
     }
 
-    fn take_line(&mut self, origin: Origin, line: Vec<u8>, of_this_kernel: bool) {
+    fn count(&mut self) {
         self.context.counts.message();
-        self.heard = millis();
-        let Ok(parsed) = Line::parse(&line) else {
-            // The kernel writes none; if it does, it is kept as it is.
-            return self.hand_in(Heard::new(None, vec![line]));
-        };
-        if of_this_kernel {
-            self.marks.note(parsed.serial());
-        }
-        let part = (origin, line.clone());
-        if parsed.effective_type() == RecordType::DM_EVENT {
+        self.came = true;
+    }
+
+    fn gather(&mut self, node: Option<&[u8]>, id: EventId, kind: RecordType, part: Part) {
+        if kind == RecordType::DM_EVENT {
             // The kernel's workers write it, so it is an event alone, and nothing says so: the
             // assembler would wait for company. If there is some, it is joined when it is read.
-            self.hand_in(Heard::of(Some(parsed.id()), vec![part]));
+            self.hand_in(Heard::of(id, vec![part]));
         } else {
-            self.assembler.handle_line(self.began.elapsed(), &parsed, part);
+            self.assembler.handle(self.now, node, id, kind, part);
         }
     }
 
     /// Hands in what is whole, or has waited for long enough, and says what is due.
     pub(super) fn pass_on(&mut self) {
-        self.assembler.handle_timeout(self.began.elapsed());
+        self.assembler.handle_timeout(self.now);
         self.drain();
         self.mark();
     }
 
     fn drain(&mut self) {
         while let Some(event) = self.assembler.poll_event() {
-            self.hand_in(Heard::of(Some(event.id), event.records));
+            self.hand_in(Heard::of(event.id, event.records));
         }
     }
 
     fn hand_in(&mut self, heard: Heard) {
         self.context.counts.event();
-        if !self.over.admits(&heard, self.began.elapsed()) {
+        if !self.over.admits(&heard, self.now) {
             return;
         }
         self.context.inbox.offer(heard.class, heard.bytes(), Input::Event(heard));
@@ -118,7 +143,7 @@ impl<'a> Gathering<'a> {
 
     /// What the kernel made before that time was read, and is on its way in.
     pub(super) fn say_how_far(&mut self, boottime_ns: u64) {
-        let now = self.began.elapsed();
+        let now = self.now;
         if self.assembler.poll_timeout().is_none() && now.saturating_sub(self.said) >= LOOK {
             self.said = now;
             self.context.inbox.put(Input::Audited(boottime_ns));
@@ -126,7 +151,7 @@ impl<'a> Gathering<'a> {
     }
 
     fn mark(&mut self) {
-        let now = self.began.elapsed();
+        let now = self.now;
         for over in self.over.due(now) {
             self.context.inbox.put(over);
         }

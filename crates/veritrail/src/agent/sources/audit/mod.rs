@@ -147,10 +147,9 @@ impl Ears {
             return Err(Why::Refused("audit takes no orders from us".into()));
         };
         // What came after we had left it is on record by the other way.
-        let mut buf = vec![0; Stream::RECORD_BYTES];
         while let Ok(
             Received::Record { .. } | Received::Foreign { .. } | Received::Contested { .. },
-        ) = daemon.recv(&mut buf, Some(Duration::ZERO))
+        ) = daemon.recv(Some(Duration::ZERO))
         {}
         self.taken = millis();
         if let Err(error) = daemon.take_seat() {
@@ -280,7 +279,6 @@ impl<'a> Listener<'a> {
     }
 
     fn listen(mut self, asked: &Asked) -> io::Result<()> {
-        let mut buf = vec![0; Stream::RECORD_BYTES];
         let mut drain = Drain::default();
         let mut stopping = false;
         loop {
@@ -295,8 +293,9 @@ impl<'a> Listener<'a> {
                 true => asked.through.load(Ordering::Relaxed),
                 false => clock::now().boottime_ns,
             };
-            let (more, all) = self.read_multicast(&mut buf)?;
-            let more = more | self.read_daemon(&mut buf, all)?;
+            self.gathering.turn();
+            let (more, all) = self.read_multicast()?;
+            let more = more | self.read_daemon(all)?;
             self.gathering.pass_on();
             self.report();
             if !more {
@@ -332,9 +331,9 @@ impl<'a> Listener<'a> {
     }
 
     /// Takes what has come to the group; whether something had, and whether that was all.
-    fn read_multicast(&mut self, buf: &mut [u8]) -> io::Result<(bool, bool)> {
+    fn read_multicast(&mut self) -> io::Result<(bool, bool)> {
         for turn in 0..TURN {
-            match self.ears.multicast.recv(buf, Some(Duration::ZERO))? {
+            match self.ears.multicast.recv(Some(Duration::ZERO))? {
                 Received::Record { kind, text } => {
                     if let Some(Paired { pairing, .. }) = &mut self.paired {
                         pairing.heard(pairing.fingerprint(kind, text));
@@ -360,7 +359,7 @@ impl<'a> Listener<'a> {
 
     /// Takes from the daemon's socket what multicast has not brought, having brought `all` it had; whether
     /// there was something.
-    fn read_daemon(&mut self, buf: &mut [u8], all: bool) -> io::Result<bool> {
+    fn read_daemon(&mut self, all: bool) -> io::Result<bool> {
         let Some(mut paired) = self.paired.take() else { return Ok(false) };
         let now = self.gathering.now();
         // The kernel gave each of these to the group first: it has come by now, or was dropped.
@@ -381,7 +380,7 @@ impl<'a> Listener<'a> {
             && paired.waiting.is_empty()
         {
             for _ in 0..TURN {
-                match daemon.recv(buf, Some(Duration::ZERO))? {
+                match daemon.recv(Some(Duration::ZERO))? {
                     Received::Record { kind, text } => {
                         more = true;
                         let mark = paired.pairing.fingerprint(kind, text);

@@ -14,6 +14,8 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
+use record::RecordType;
+
 /// Which records came both ways.
 #[derive(Debug)]
 pub(super) struct Pairing {
@@ -35,6 +37,9 @@ pub(super) struct Pairing {
     /// dropped until then.
     open: VecDeque<(u64, u64)>,
 }
+
+/// The beginning of a record, in bytes: 34 are its stamp and serial.
+const FIRST: usize = 96;
 
 /// Records that one side may be ahead of the other: more than the kernel keeps for a daemon that is slow
 /// (the backlog limit) and 64 MiB of buffer hold together. 8 bytes each.
@@ -67,9 +72,20 @@ impl Default for Pairing {
 }
 
 impl Pairing {
-    /// A record's fingerprint.
+    /// A record's fingerprint. Of those that most events have the beginning is enough: the kernel's counter,
+    /// which stands first, tells events apart, and behind it stands which path or argument of the event it is.
     pub(super) fn fingerprint(&self, kind: u16, text: &[u8]) -> u64 {
-        self.key.hash_one((kind, text))
+        let is_told_apart = matches!(
+            RecordType(kind),
+            RecordType::SYSCALL
+                | RecordType::EXECVE
+                | RecordType::CWD
+                | RecordType::PATH
+                | RecordType::PROCTITLE
+                | RecordType::EOE
+        );
+        let first = text.get(..FIRST).filter(|_| is_told_apart).unwrap_or(text);
+        self.key.hash_one((kind, text.len(), first))
     }
 
     /// Multicast brought this.
@@ -206,6 +222,29 @@ mod tests {
         pairing.heard(mark);
         assert!(pairing.pair(mark, NOW) && pairing.pair(mark, NOW) && !pairing.pair(mark, NOW));
         assert_ne!(mark, pairing.fingerprint(2, b"x"));
+    }
+
+    #[test]
+    fn records_of_one_event_are_told_apart() {
+        let pairing = Pairing::default();
+        let of = |RecordType(kind): RecordType, text: &str| {
+            pairing
+                .fingerprint(kind, format!("audit(1700000000.123:4294967295): {text}").as_bytes())
+        };
+        let long = "x".repeat(200);
+        for (kind, one, other) in [
+            (
+                RecordType::PATH,
+                format!("item=0 name=\"{long}\""),
+                format!("item=1 name=\"{long}\""),
+            ),
+            (RecordType::EXECVE, format!("a1[0]={long}"), format!("a1[1]={long}")),
+            // Nothing numbers these.
+            (RecordType(1400), format!("avc: denied {long} a"), format!("avc: denied {long} b")),
+        ] {
+            assert_ne!(of(kind, &one), of(kind, &other), "{kind:?}");
+            assert_eq!(of(kind, &one), of(kind, &one));
+        }
     }
 
     proptest! {

@@ -185,6 +185,7 @@ impl<'a> Listener<'a> {
                 self.meet();
             }
             let before = clock::now().boottime_ns;
+            self.gathering.turn();
             let more = self.read();
             self.gathering.pass_on();
             self.tell_missing(false);
