@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::auditing::Auditing;
 
 /// No agent lives longer unless a test says so, in seconds.
-const LIFE: &str = "100";
+pub(crate) const LIFE: &str = "100";
 
 /// No test waits longer for anything of its own.
 const PATIENCE: Duration = Duration::from_secs(60);

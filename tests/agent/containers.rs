@@ -13,17 +13,22 @@ use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 
 use crate::auditing::Auditing;
-use crate::bench::{Agent, Bench, has_fuse, number, soon};
+use crate::bench::{Agent, Bench, LIFE, has_fuse, number, soon};
 
 const UNSET: &str = "18446744073709551615";
 
 /// An agent that labels; none, visibly, where this machine lets nobody.
 pub(crate) fn start(test: &str, bench: &Bench, more: &[&str]) -> Option<Agent> {
+    start_for(LIFE, test, bench, more)
+}
+
+/// The same with another life.
+pub(crate) fn start_for(life: &str, test: &str, bench: &Bench, more: &[&str]) -> Option<Agent> {
     if !rustix::process::geteuid().is_root() || !has_fuse() {
         eprintln!("SKIPPED: {test}: needs root and FUSE");
         return None;
     }
-    let agent = bench.start(more);
+    let agent = bench.start_for(life, more);
     if !labels(bench) {
         eprintln!("SKIPPED: {test}: this kernel does not let us label tasks");
         return None;
@@ -293,11 +298,11 @@ fn every_event_of_a_short_lived_process_is_its_containers() {
         if is_theirs && contid == Some("77".into()) {
             labelled += 1;
         } else if is_theirs || contid.is_some() {
-            wrong.push(format!("{} {contid:?} {}", event["serial"], event["leaf"]));
+            wrong.push(line);
         }
     }
-    assert!(wrong.is_empty(), "{} wrong, {labelled} labelled: {:?}", wrong.len(), wrong.first());
     let gaps = bench.bodies("VT_GAP");
+    assert!(wrong.is_empty(), "{} wrong, {labelled} labelled, {gaps:?}: {wrong:#?}", wrong.len());
     assert!(labelled == processes || !gaps.is_empty(), "{labelled} of {processes}; {gaps:?}");
     bench.trail_is_good();
 }

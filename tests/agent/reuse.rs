@@ -73,3 +73,69 @@ fn a_number_that_is_used_again_is_not_taken_for_the_one_before() {
     assert!(certain > 0 && certain + ambiguous >= 400, "{certain} {ambiguous}");
     bench.trail_is_good();
 }
+
+/// Two containers and something that is none, each in a pid namespace of its own where all programs get one and the same
+/// number: what tells them apart is the number that the host gives.
+#[test]
+fn one_number_in_namespaces_of_their_own_is_taken_for_nobody_else() {
+    let test = "one_number_in_namespaces_of_their_own_is_taken_for_nobody_else";
+    let Some(mut auditing) = Auditing::begin(test) else { return };
+    let bench = Bench::new();
+    let Some(agent) = start(test, &bench, &["--audit-mode", "coexist"]) else { return };
+    crate::rules::add(&mut auditing.control, "-a always,exit -F arch=b64 -S execve -k inner");
+    let names = ["inner71", "inner72", "inner0"];
+    let run = |name: &str| {
+        let program = bench.path(name);
+        fs::copy(fs::canonicalize("/bin/sh").unwrap(), &program).unwrap();
+        // The last of them are killed with their namespace.
+        let script = format!(
+            "n=0; while [ $n -lt 100 ]; do n=$((n+1)); echo 4999 >{LAST} || exit 9; {} -c \"echo \\$\\$\"; done; \
+             for n in 1 2 3 4 5; do sleep 100 & done; exit 0",
+            program.display()
+        );
+        Waiting::new(&format!("exec unshare -p -f --mount-proc /bin/sh -c '{script}'"))
+    };
+    let mut all = names.map(run);
+    set(&bench, all[0].pid(), "71").unwrap();
+    set(&bench, all[1].pid(), "72").unwrap();
+    for one in &mut all {
+        one.go();
+    }
+    for mut one in all {
+        let said = std::io::read_to_string(one.0.stdout.take().unwrap()).unwrap();
+        assert_eq!(one.0.wait().unwrap().code(), Some(0), "{said}");
+        let reused = said.lines().filter(|line| *line == "5000").count();
+        assert!(reused == 100, "{reused} of 100 had the number: {said}");
+    }
+    let drops = || {
+        let ops = bench.bodies("CONTAINER_OP").into_iter();
+        let mut drops: Vec<String> = ops.filter(|body| body.starts_with("op=drop ")).collect();
+        drops.sort();
+        drops
+    };
+    crate::bench::soon("both ends", || drops().len() >= 2);
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(agent.stop(), Some(0));
+    let drops = drops();
+    assert_eq!(drops.len(), 2, "{drops:?}");
+    for contid in ["71", "72"] {
+        let whose = format!(" old-contid={contid} ");
+        assert_eq!(drops.iter().filter(|body| body.contains(&whose)).count(), 1, "{drops:?}");
+    }
+    let ran = bench.veritrail(&["search", "--trail", "trail", "--json", "-k", "inner"]);
+    let events = ran.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let events: Vec<Value> = events.collect();
+    for (name, contid) in names.iter().zip([Some("71"), Some("72"), None]) {
+        let exe = bench.path(name);
+        let is_theirs = |event: &&Value| {
+            let records = event["records"].as_array().unwrap();
+            let call = records.iter().find(|record| record["type"] == "SYSCALL");
+            call.is_some_and(|call| call["fields"]["exe"] == exe.to_str().unwrap())
+        };
+        let theirs: Vec<&Value> = events.iter().filter(is_theirs).collect();
+        assert_eq!(theirs.len(), 100, "{name}");
+        let wrong = theirs.iter().find(|event| event["contid"].as_str() != contid);
+        assert!(wrong.is_none(), "{name}: {wrong:?}");
+    }
+    bench.trail_is_good();
+}

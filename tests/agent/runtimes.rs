@@ -47,7 +47,7 @@ pub(crate) fn bundle(test: &str, bench: &Bench, name: &str, script: &str) -> Opt
 }
 
 /// runc's own name for a container of this bench.
-fn name_of(bundle: &std::path::Path) -> String {
+pub(crate) fn name_of(bundle: &std::path::Path) -> String {
     let folder = bundle.parent().unwrap().file_name().unwrap().to_str().unwrap();
     format!(
         "vt{}-{}",

@@ -29,9 +29,8 @@ fn checkpoints_in_audits_log_and_in_syslog_are_anchors() {
     auditing.send("some", 50);
     assert_eq!(agent.stop(), Some(0));
     let mut log = String::new();
-    let mut buf = vec![0; Stream::RECORD_BYTES];
     loop {
-        match stream.recv(&mut buf, Some(Duration::from_millis(500))).unwrap() {
+        match stream.recv(Some(Duration::from_millis(500))).unwrap() {
             Received::Record { kind: 1121, text } => {
                 writeln!(log, "type=TRUSTED_APP msg={}", String::from_utf8_lossy(text)).unwrap();
             }

@@ -133,7 +133,7 @@ fn each_life_of_a_container_has_its_report() {
             "first": "2026-11-21T22:00:00.000Z", "last": "2026-11-21T22:00:10.000Z", "events": 6,
             "types": {"CONTAINER_OP": 3, "DM_EVENT": 1, "SYSCALL": 1, "VT_CONTAINER": 1},
             "attributed": {"certain": 1, "inferred": 1},
-            "violations": {"DM_EVENT": 1}, "failed": 1, "refused": 1, "drift": {}, "gaps": 1,
+            "violations": {"DM_EVENT": 1}, "failed": 1, "refused": 1, "drift": {}, "over_quota": {}, "gaps": 1,
             "unregistered": null,
         })
     );
