@@ -446,7 +446,11 @@ impl<'b> Podman<'b> {
     }
 
     fn remove(&self) {
-        self.run(&["rm", "-f", "-t", "0", &self.name]);
+        // One that ends just now is an error to podman 4, and is removed the next time.
+        soon("its removal", || {
+            let ran = self.command().args(["rm", "-f", "-t", "0", &self.name]).output().unwrap();
+            ran.status.success()
+        });
     }
 
     /// What the agent needs to know where this one's files are.

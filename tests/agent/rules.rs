@@ -151,6 +151,39 @@ fn rules_are_there_while_it_runs_and_those_of_others_are_untouched() {
 }
 
 #[test]
+fn rules_that_another_tool_takes_away_come_back_and_it_is_told() {
+    let test = "rules_that_another_tool_takes_away_come_back_and_it_is_told";
+    let Some(mut auditing) = Auditing::begin(test) else { return };
+    let control = &mut auditing.control;
+    let bench = bench(&[("1.rules", "-w /etc/hostname -p wa -k a\n-a never,user -F uid=54321\n")]);
+    let agent = bench.start(&CONFIG);
+    let before = rules(control).1;
+    assert_eq!(before.len(), 2 + PROCESSES);
+    // What auditctl -D does, with which every set of rules from Debian begins.
+    for wire in control.rules().unwrap() {
+        control.delete_rule(&wire).unwrap();
+    }
+    add(control, STRANGERS[0]);
+    soon("our rules", || rules(control).1.len() == before.len());
+    let (others, mut after) = rules(control);
+    assert_eq!(others.len(), 1);
+    let mut before = before;
+    // Those about our processes in whatever order.
+    before.sort();
+    after.sort();
+    assert_eq!(after, before);
+    soon("the status", || bench.status()["rules"]["in_kernel"] == 2 + PROCESSES);
+    let told = bench.bodies("VT_RULE");
+    let gone =
+        |body: &&String| body.starts_with("state=removed ") && body.contains("somebody else");
+    assert_eq!(told.iter().filter(gone).count(), 2 + PROCESSES, "{told:#?}");
+    let installed = |body: &&String| body.starts_with("state=installed ");
+    assert_eq!(told.iter().filter(installed).count(), 2 * (2 + PROCESSES), "{told:#?}");
+    assert_eq!(agent.stop(), Some(0));
+    assert_eq!(rules(control).1, [""; 0]);
+}
+
+#[test]
 fn what_a_killed_agent_left_is_taken_over_or_removed() {
     let test = "what_a_killed_agent_left_is_taken_over_or_removed";
     let Some(mut auditing) = Auditing::begin(test) else { return };

@@ -261,7 +261,7 @@ pub const FIRST_OWN_TYPE: u16 = 2900;
 /// 0x1D), each once per tail.
 pub const TAIL_NAMES: &[&str] = &[
     "VT_LEAF", "VT_BT", "VT_BOOT", "VT_SRC", "VT_CONF", "VT_VIA", "VT_REF", "VT_SEQ", "VT_PRE",
-    "VT_RAW", "VT_EOL", "VT_MORE", "VT_DEV", "CONTID",
+    "VT_RAW", "VT_EOL", "VT_MORE", "VT_DEV", "VT_KEY", "CONTID",
 ];
 
 /// Whether `name` may stand in veritrail's tail.

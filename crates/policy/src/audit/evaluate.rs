@@ -54,7 +54,11 @@ pub enum Matches {
 
 /// What the rules of `list` say of an event; `rules` are those of all lists, in the kernel's order.
 #[must_use]
-pub fn decide(rules: &[Rule], list: List, facts: &Facts<'_>) -> Decision {
+pub fn decide<'r, R>(rules: R, list: List, facts: &Facts<'_>) -> Decision
+where
+    R: IntoIterator<Item = &'r Rule, IntoIter: Clone>,
+{
+    let rules = rules.into_iter();
     match list {
         List::Exit => at_exit(rules, facts),
         List::User | List::Exclude => of_message(rules, list, facts),
@@ -72,7 +76,7 @@ pub fn matches(rule: &Rule, facts: &Facts<'_>) -> Matches {
             Some(matches) => matches,
             None => Matches::No,
         },
-        _ if is_of_files(rule) => {
+        _ if rule.is_of_files() => {
             let mut doubt = None;
             for name in facts.names() {
                 match all_hold(rule, facts, Some(name)) {
@@ -91,8 +95,12 @@ pub fn matches(rule: &Rule, facts: &Facts<'_>) -> Matches {
 }
 
 /// The first of these that matches.
-fn first(rules: &[Rule], facts: &Facts<'_>, of: impl Fn(&Rule) -> bool) -> Decision {
-    for (at, rule) in rules.iter().enumerate().filter(|(_, rule)| of(rule)) {
+fn first<'r>(
+    rules: impl Iterator<Item = &'r Rule>,
+    facts: &Facts<'_>,
+    of: impl Fn(&Rule) -> bool,
+) -> Decision {
+    for (at, rule) in rules.enumerate().filter(|(_, rule)| of(rule)) {
         match all_hold(rule, facts, None) {
             Matches::Yes => return Decision::Rule { at, action: rule.action() },
             Matches::No => {}
@@ -102,14 +110,14 @@ fn first(rules: &[Rule], facts: &Facts<'_>, of: impl Fn(&Rule) -> bool) -> Decis
     Decision::Nothing
 }
 
-fn at_exit(rules: &[Rule], facts: &Facts<'_>) -> Decision {
-    let list = first(rules, facts, |rule| rule.list() == List::Exit && !is_of_files(rule));
+fn at_exit<'r>(rules: impl Iterator<Item = &'r Rule> + Clone, facts: &Facts<'_>) -> Decision {
+    let list = first(rules.clone(), facts, |rule| rule.list() == List::Exit && !rule.is_of_files());
     let before = match list {
         Decision::Rule { at, .. } | Decision::CannotTell { at, .. } => at,
-        Decision::Nothing => rules.len(),
+        Decision::Nothing => usize::MAX,
     };
-    let of_files = rules.iter().enumerate().take(before);
-    let mut of_files = of_files.filter(|(_, rule)| rule.list() == List::Exit && is_of_files(rule));
+    let of_files = rules.enumerate().take(before);
+    let mut of_files = of_files.filter(|(_, rule)| rule.list() == List::Exit && rule.is_of_files());
     if of_files.clone().next().is_none() {
         return list;
     }
@@ -131,8 +139,12 @@ fn at_exit(rules: &[Rule], facts: &Facts<'_>) -> Decision {
     }
 }
 
-fn of_message(rules: &[Rule], list: List, facts: &Facts<'_>) -> Decision {
-    for (at, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.list() == list) {
+fn of_message<'r>(
+    rules: impl Iterator<Item = &'r Rule>,
+    list: List,
+    facts: &Facts<'_>,
+) -> Decision {
+    for (at, rule) in rules.enumerate().filter(|(_, rule)| rule.list() == list) {
         match message(rule, facts) {
             // The kernel gives up.
             None => return Decision::Nothing,
@@ -186,16 +198,6 @@ fn message(rule: &Rule, facts: &Facts<'_>) -> Option<Matches> {
         Some(missing) => Matches::CannotTell(missing),
         None if rule.conditions().is_empty() => Matches::No,
         None => Matches::Yes,
-    })
-}
-
-/// Whether the kernel looks at it once for each file: of those that it keeps by inode, which are not
-/// those with `inode!=`.
-fn is_of_files(rule: &Rule) -> bool {
-    rule.conditions().iter().any(|one| match one.field {
-        Field::Path => true,
-        Field::Inode => one.operator == Operator::Equal,
-        _ => false,
     })
 }
 
@@ -343,7 +345,7 @@ fn holds(condition: &Condition, facts: &Facts<'_>, name: Option<&Name<'_>>) -> H
             is_it.signed(*operator).and(with(facts.container, |contid| contid != u64::MAX))
         }
         Field::Perm => match value {
-            Value::Number(mask) => permission(facts, *mask),
+            Value::Number(mask) => permission(facts, *mask).signed(*operator),
             _ => Holds::No,
         },
         Field::SubjUser => label(facts.label, 0, condition),

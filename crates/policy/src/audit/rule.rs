@@ -4,7 +4,7 @@ use super::field::{Field, Operator};
 
 /// Which events, and whether there is to be a record of them. All conditions must hold; the first
 /// rule of a list that matches decides.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rule {
     pub(super) list: List,
     pub(super) action: Action,
@@ -61,6 +61,25 @@ impl Rule {
             }
             _ => InKernel::Nothing,
         }
+    }
+
+    /// What is still to be asked of an event for which the kernel has found that its part holds.
+    #[must_use]
+    pub fn beyond_kernels(&self) -> Self {
+        let left = |one: &&Condition| one.field.is_beyond_kernels() || one.field == Field::Key;
+        let conditions = self.conditions.iter().filter(left).cloned().collect();
+        Self { syscalls: Syscalls::ALL, conditions, ..self.clone() }
+    }
+
+    /// Whether the kernel looks at it once for each file: of those that it keeps by inode, which are not
+    /// those with `inode!=`.
+    #[must_use]
+    pub fn is_of_files(&self) -> bool {
+        self.conditions.iter().any(|one| match one.field {
+            Field::Path => true,
+            Field::Inode => one.operator == Operator::Equal,
+            _ => false,
+        })
     }
 
     /// Whether it is for every system call of every task, but for what `key` says.
@@ -247,7 +266,7 @@ impl Action {
 }
 
 /// A set of system calls by number, of whatever architecture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Syscalls(pub(super) [u32; 64]);
 
 impl Syscalls {

@@ -400,3 +400,20 @@ fn a_rule_for_a_container_is_for_what_that_has_made_too() {
         }
     }
 }
+
+#[test]
+fn what_a_call_does_not_do_can_be_asked_for() {
+    let text = "type=SYSCALL msg=audit(1.000:2): arch=c000003e syscall=2 success=yes exit=0 a0=0 a1=1 a2=0 a3=0 items=0 \
+                ppid=1 pid=7 auid=0 uid=0 gid=0 euid=0 suid=0 fsuid=0 egid=0 sgid=0 fsgid=0 ses=1 comm=\"x\" exe=\"/x\"";
+    for (letters, does) in [("w", true), ("r", false)] {
+        let mut rule = parse(&format!("-a always,exit -S open -F perm={letters}"));
+        for (operator, expected) in [(Operator::Equal, does), (Operator::NotEqual, !does)] {
+            for condition in &mut rule.conditions {
+                condition.operator = operator;
+            }
+            let facts = Facts::of_call([Line::parse(text.as_bytes()).unwrap()]);
+            let holds = matches!(decide([&rule], List::Exit, &facts), Decision::Rule { .. });
+            assert_eq!(holds, expected, "{letters} {operator:?}");
+        }
+    }
+}

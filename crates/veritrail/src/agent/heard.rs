@@ -23,6 +23,8 @@ pub(super) struct Heard {
     pub(super) pid: Option<u32>,
     /// Who did it, where a system call or a message says so.
     pub(super) owner: Option<Owner>,
+    /// It tells of audit's own rules or settings.
+    pub(super) changes_rules: bool,
     /// Messages as `type=NAME msg=` and the bytes of the kernel.
     pub(super) lines: Vec<Vec<u8>>,
 }
@@ -34,6 +36,7 @@ pub(super) struct Told {
     is_foreign: bool,
     pid: Option<u32>,
     owner: Option<Owner>,
+    changes_rules: bool,
 }
 
 /// A record: how its line came, and the line without its end.
@@ -80,6 +83,7 @@ impl Told {
             is_foreign: line.node().is_some() || is_of_daemon(line.record_type()),
             pid: pid.and_then(number),
             owner: owner(),
+            changes_rules: kind == RecordType::CONFIG_CHANGE,
         }
     }
 }
@@ -88,8 +92,16 @@ impl Heard {
     /// A message of netlink that is no record.
     pub(super) fn no_record(line: Vec<u8>) -> Heard {
         let (class, lines) = (Class::Rest, vec![line]);
-        let (id, is_foreign, pid, owner) = (None, false, None, None);
-        Heard { id, is_foreign, origin: Origin::Netlink, class, pid, owner, lines }
+        Heard {
+            id: None,
+            is_foreign: false,
+            origin: Origin::Netlink,
+            class,
+            pid: None,
+            owner: None,
+            changes_rules: false,
+            lines,
+        }
     }
 
     /// The event of these records.
@@ -101,6 +113,7 @@ impl Heard {
             class: Class::Rest,
             pid: None,
             owner: None,
+            changes_rules: false,
             lines: Vec::with_capacity(parts.len()),
         };
         for Part { origin, told, line } in parts {
@@ -112,6 +125,7 @@ impl Heard {
             heard.class = heard.class.min(told.class);
             heard.owner = heard.owner.or(told.owner);
             heard.pid = told.pid.or(heard.pid);
+            heard.changes_rules |= told.changes_rules;
             heard.lines.push(line);
         }
         if heard.is_foreign {

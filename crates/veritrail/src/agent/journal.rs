@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use record::EventId;
+use record::value::push_untrusted;
 use record::write::Body;
 use trail::door::{Receipt, Role, Standing};
 use trail::{Class, Door, DoorError, Entry, Field, Lines, Origin, Own};
@@ -87,8 +88,9 @@ impl Journal {
         &self.config
     }
 
-    /// The kernel's event, as it came.
-    pub(super) fn kernel(&mut self, heard: &Heard) {
+    /// The kernel's event, as it came; and the keys of the rule that asks for it, where those of the record are
+    /// another one's.
+    pub(super) fn kernel(&mut self, heard: &Heard, asked_by: Option<&[u8]>) {
         let value = if heard.is_foreign { "auditd" } else { "kernel" };
         let ended: Vec<Vec<u8>>;
         let lines: Vec<&[u8]> = match heard.origin {
@@ -99,7 +101,13 @@ impl Journal {
             }
         };
         let lines = Lines::Foreign { origin: heard.origin, lines: &lines };
-        self.offer(heard.class, lines, &[Field { name: "VT_SRC", value }]);
+        let source = Field { name: "VT_SRC", value };
+        match asked_by.map(key_value) {
+            None => self.offer(heard.class, lines, &[source]),
+            Some(keys) => {
+                self.offer(heard.class, lines, &[source, Field { name: "VT_KEY", value: &keys }]);
+            }
+        }
     }
 
     /// An event of ours.
@@ -220,4 +228,14 @@ impl Journal {
 
 fn borrowed(records: &[OwnRecord]) -> Vec<Own<'_>> {
     records.iter().map(|OwnRecord(kind, body)| Own { kind, body: body.as_bytes() }).collect()
+}
+
+/// As `key=` of a record has it.
+fn key_value(keys: &[u8]) -> String {
+    if keys.is_empty() {
+        return "(null)".into();
+    }
+    let mut value = Vec::new();
+    push_untrusted(&mut value, keys);
+    value.into_iter().map(char::from).collect()
 }

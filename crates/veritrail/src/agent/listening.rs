@@ -524,8 +524,8 @@ impl Agent {
         self.ticked = Instant::now();
         self.containers.tell_unregistered(&mut self.journal);
         self.tell_gaps(false);
-        if let Some(rules) = &mut self.rules {
-            rules.tick();
+        if self.rules.as_mut().is_some_and(Rules::tick) {
+            self.load_rules();
         }
         self.look_at_clock_door();
         for record in self.forwarding.look(clock::now().realtime_ns / 1_000_000_000) {

@@ -1,9 +1,10 @@
 //! The agent's audit rules: what the kernel is told, what is told of it, and what the engine decides
 //! where the kernel cannot.
 
-use policy::audit::{Action, Decision, Fact, Facts, List, Rule, decide};
+use std::time::{Duration, Instant};
+
+use policy::audit::{Action, Decision, Fact, Facts, List, Rule};
 use record::units::ContId;
-use record::value::{Value, push_hex};
 use record::write::Body;
 use record::{Line, RecordType};
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ use trail::{Class, Field};
 use super::heard::Heard;
 use super::journal::{Journal, OwnRecord};
 use crate::config::Config;
-use crate::rules::{Change, Installed, State, Way};
+use crate::rules::{Change, Installed, Meant, State, Way, keys};
 
 /// The tail of what we write ourselves.
 const OURS: &[Field<'static>] = &[Field { name: "VT_SRC", value: "engine" }];
@@ -20,15 +21,22 @@ const OURS: &[Field<'static>] = &[Field { name: "VT_SRC", value: "engine" }];
 /// So many changes are told of one by one.
 const TOLD: usize = 1000;
 
+/// How often it is looked whether our rules are still there: a removal is heard of only where auditing is on.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// How often at most rules are brought back: another tool may do as we do.
+const BACK: Duration = Duration::from_secs(10);
+
 /// The rules of this agent.
 pub(super) struct Rules {
     installed: Installed,
-    /// The exit list as it is meant, and what of the lists for messages the engine evaluates; none
-    /// where the kernel evaluates everything.
-    engine: Option<Vec<Rule>>,
+    /// What the engine has to ask; none where the kernel evaluates everything.
+    engine: Option<Meant>,
     /// Somebody has changed a rule since.
     stale: bool,
-    key: Key,
+    looked: Instant,
+    loaded: Instant,
+    key: Vec<u8>,
     status: Status,
     clock: Clock,
 }
@@ -65,31 +73,6 @@ pub(crate) struct Status {
     pub(crate) undecided: u64,
 }
 
-/// Our key as records have it.
-struct Key {
-    /// Alone.
-    plain: Vec<u8>,
-    /// With others behind it, in hexadecimal.
-    with_others: Vec<u8>,
-}
-
-impl Key {
-    fn new(key: &str) -> Key {
-        let mut with_others = Vec::new();
-        push_hex(&mut with_others, key.as_bytes());
-        push_hex(&mut with_others, &[Rule::KEY_SEPARATOR]);
-        Key { plain: key.as_bytes().to_vec(), with_others }
-    }
-
-    fn is_in(&self, call: &Line<'_>) -> bool {
-        match call.fields().find_value(b"key") {
-            Some(Value::Quoted(key)) => key == self.plain,
-            Some(Value::Literal(key)) => key.starts_with(&self.with_others),
-            Some(Value::Single(_)) | None => false,
-        }
-    }
-}
-
 impl Rules {
     /// Of this configuration.
     pub(super) fn new(config: &Config) -> Rules {
@@ -98,7 +81,9 @@ impl Rules {
             installed: Installed::open(config.rules_dir(), key),
             engine: None,
             stale: false,
-            key: Key::new(key),
+            looked: Instant::now(),
+            loaded: Instant::now(),
+            key: key.as_bytes().to_vec(),
             status: Status { key: key.to_owned(), ..Status::default() },
             clock: Clock { allowed: config.has_clock_rules(), ..Clock::default() },
         }
@@ -123,6 +108,7 @@ impl Rules {
     /// them.
     pub(super) fn load(&mut self, own: &[u32], journal: &mut Journal) {
         let why_no_clock = self.why_no_clock();
+        self.loaded = Instant::now();
         let changes = self.installed.load(own, self.clock.wanted && why_no_clock.is_none());
         tell(&changes, journal);
         let refused: Vec<&Change> =
@@ -163,12 +149,15 @@ impl Rules {
         self.status.in_kernel = self.installed.in_kernel() as u64;
     }
 
-    /// Follows what others have changed meanwhile.
-    pub(super) fn tick(&mut self) {
-        if std::mem::take(&mut self.stale) {
+    /// Follows what others have changed meanwhile. True where rules of ours are to be loaded again: a tool that
+    /// loads its own (augenrules, `auditctl -D`) takes away those of everybody.
+    pub(super) fn tick(&mut self) -> bool {
+        if std::mem::take(&mut self.stale) || self.looked.elapsed() >= LOOK {
+            self.looked = Instant::now();
             self.installed.count();
             self.refresh();
         }
+        self.installed.has_lost() && self.loaded.elapsed() >= BACK
     }
 
     pub(super) fn status(&self) -> Status {
@@ -177,30 +166,39 @@ impl Rules {
 
     /// What is to become of an event. What somebody else asked for is kept, and what is in doubt.
     pub(super) fn judge(&mut self, heard: &Heard, whose: Whose) -> Verdict {
-        let Some(rules) = &self.engine else { return Verdict::Keep };
         let lines = || heard.lines.iter().filter_map(|line| Line::parse(line).ok());
-        if lines().any(|line| line.record_type() == RecordType::CONFIG_CHANGE) {
-            self.stale = true;
-        }
+        self.stale |= heard.changes_rules;
+        let Some(meant) = &self.engine else { return Verdict::KEEP };
         if heard.class == Class::Integrity {
-            return Verdict::Keep;
+            return Verdict::KEEP;
         }
-        let decided = match lines().find(|line| line.record_type() == RecordType::SYSCALL) {
-            Some(call) if self.key.is_in(&call) => {
-                decide(rules, List::Exit, &with_container(Facts::of_call(lines()), whose))
+        let (decided, asked_by) = match lines()
+            .find(|line| line.record_type() == RecordType::SYSCALL)
+        {
+            Some(call) => {
+                let value = call.fields().find_value(b"key");
+                let found = value.and_then(|value| value.untrusted());
+                let Some(found) = found else { return Verdict::KEEP };
+                let Some(rest) = behind_mark(&found, &self.key) else { return Verdict::KEEP };
+                let facts = with_container(Facts::of_call(lines()), whose);
+                let (decided, by) = meant.of_call(&found, &facts);
+                let asked_by = by.map(keys).and_then(|keys| {
+                    let keys = behind_mark(&keys, &self.key).unwrap_or(&keys);
+                    (keys != rest).then(|| keys.to_vec())
+                });
+                (decided, asked_by)
             }
-            Some(_) => return Verdict::Keep,
             None => {
                 let mut all = lines();
-                let (Some(message), None) = (all.next(), all.next()) else { return Verdict::Keep };
-                match of_message(rules, &message, whose) {
-                    Decision::Nothing => return Verdict::Keep,
-                    decided => decided,
+                let (Some(message), None) = (all.next(), all.next()) else { return Verdict::KEEP };
+                match of_message(meant, &message, whose) {
+                    Decision::Nothing => return Verdict::KEEP,
+                    decided => (decided, None),
                 }
             }
         };
         match decided {
-            Decision::Rule { action: Action::Always, .. } => Verdict::Keep,
+            Decision::Rule { action: Action::Always, .. } => Verdict::Keep { asked_by },
             Decision::Rule { action: Action::Never, .. } | Decision::Nothing => {
                 self.status.dropped += 1;
                 Verdict::Drop
@@ -212,13 +210,13 @@ impl Rules {
             }
             Decision::CannotTell { .. } => {
                 self.status.undecided += 1;
-                Verdict::Keep
+                Verdict::KEEP
             }
         }
     }
 
     fn refresh(&mut self) {
-        self.engine = self.installed.for_engine();
+        self.engine = self.installed.meant();
         self.status.in_kernel = self.installed.in_kernel() as u64;
         if self.clock.wanted && self.clock.lacking.is_none() && !self.installed.sees_clock() {
             self.clock.lacking = Some("somebody has removed our rules".into());
@@ -238,12 +236,28 @@ pub(super) enum Whose {
 }
 
 /// What is to become of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    Keep,
+    Keep {
+        /// The keys of the rule that asks for it, in one piece, where the record has those of another one.
+        asked_by: Option<Vec<u8>>,
+    },
     Drop,
     /// A rule asks for the container.
     Wait,
+}
+
+impl Verdict {
+    pub(super) const KEEP: Verdict = Verdict::Keep { asked_by: None };
+}
+
+/// Of keys in one piece, those behind our mark; none where they are not ours.
+fn behind_mark<'a>(keys: &'a [u8], mark: &[u8]) -> Option<&'a [u8]> {
+    match keys.strip_prefix(mark)?.split_first() {
+        None => Some(&[]),
+        Some((&Rule::KEY_SEPARATOR, rest)) => Some(rest),
+        Some(_) => None,
+    }
 }
 
 fn with_container(mut facts: Facts<'_>, whose: Whose) -> Facts<'_> {
@@ -255,12 +269,12 @@ fn with_container(mut facts: Facts<'_>, whose: Whose) -> Facts<'_> {
 }
 
 /// A record that stands alone.
-fn of_message(rules: &[Rule], line: &Line<'_>, whose: Whose) -> Decision {
+fn of_message(meant: &Meant, line: &Line<'_>, whose: Whose) -> Decision {
     let facts = with_container(Facts::of_message(line), whose);
-    let excluded = decide(rules, List::Exclude, &facts);
+    let excluded = meant.of_message(List::Exclude, &facts);
     let is_message = matches!(line.effective_type().0, 1005 | 1100..=1199 | 2100..=2999);
     match excluded {
-        Decision::Nothing if is_message => decide(rules, List::User, &facts),
+        Decision::Nothing if is_message => meant.of_message(List::User, &facts),
         excluded => excluded,
     }
 }
@@ -290,24 +304,17 @@ fn tell(changes: &[Change], journal: &mut Journal) {
 mod tests {
     use std::path::Path;
 
-    use policy::audit::Statement;
-
     use super::*;
-    use crate::rules::Here;
 
-    fn rule(line: &str) -> Rule {
-        match Statement::parse(line, &Here::find().unwrap()).unwrap() {
-            Statement::Change(change) => change.rule().clone(),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn rules(engine: Option<&[&str]>) -> Rules {
+    /// With these of ours, and behind them these of others, as if they were loaded.
+    fn rules(engine: Option<(&[&str], &[&str])>) -> Rules {
         Rules {
             installed: Installed::open(Path::new("/nowhere"), "ours"),
-            engine: engine.map(|lines| lines.iter().map(|line| rule(line)).collect()),
+            engine: engine.map(|(ours, others)| Meant::of_lines(ours, others)),
             stale: false,
-            key: Key::new("ours"),
+            looked: Instant::now(),
+            loaded: Instant::now(),
+            key: b"ours".to_vec(),
             status: Status::default(),
             clock: Clock::default(),
         }
@@ -315,7 +322,7 @@ mod tests {
 
     impl Rules {
         fn keep(&mut self, heard: &Heard) -> bool {
-            self.judge(heard, Whose::Unknown) == Verdict::Keep
+            matches!(self.judge(heard, Whose::Unknown), Verdict::Keep { .. })
         }
     }
 
@@ -335,7 +342,8 @@ mod tests {
     #[test]
     fn only_what_is_ours_alone_is_dropped_and_counted() {
         let ours = "6F757273016B";
-        let mut engine = rules(Some(&["-a always,exit -F arch=b64 -S open -F contid=5 -k k"]));
+        let mut engine =
+            rules(Some((&["-a always,exit -F arch=b64 -S open -F contid=5 -k k"], &[])));
         assert!(engine.keep(&call(ours, Some("5"))));
         assert!(!engine.keep(&call(ours, Some("6"))));
         assert!(engine.keep(&call(ours, None)), "nobody knows the container");
@@ -345,37 +353,40 @@ mod tests {
         // Without a rule for it, nothing is looked at.
         assert!(rules(None).keep(&call(ours, Some("6"))));
         // A broader rule of ours stands in front of another's, which would ask for it too.
-        let mut both = rules(Some(&[
-            "-a always,exit -F arch=b64 -S open -F contid=5 -k k",
-            "-a always,exit -F arch=b64 -S open -F uid=0 -k theirs",
-        ]));
-        assert!(both.keep(&call(ours, Some("6"))));
-        let mut never = rules(Some(&[
-            "-a never,exit -F contid=6",
-            "-a always,exit -F arch=b64 -S open -k ours",
-        ]));
+        let mut both = rules(Some((
+            &["-a always,exit -F arch=b64 -S open -F contid=5 -k k"],
+            &["-a always,exit -F arch=b64 -S open -F uid=0 -k theirs"],
+        )));
+        let theirs = Verdict::Keep { asked_by: Some(b"theirs".to_vec()) };
+        assert_eq!(both.judge(&call(ours, Some("6")), Whose::Unknown), theirs);
+        assert_eq!(both.judge(&call(ours, Some("5")), Whose::Unknown), Verdict::KEEP);
+        let mut never = rules(Some((
+            &["-a never,exit -F contid=6", "-a always,exit -F arch=b64 -S open"],
+            &[],
+        )));
         assert!(!never.keep(&call("\"ours\"", Some("6"))));
         assert!(never.keep(&call("\"ours\"", Some("7"))));
     }
 
     #[test]
     fn a_rule_that_asks_for_the_container_waits_for_it() {
-        let mut engine = rules(Some(&["-a always,exit -F arch=b64 -S open -F contid=5 -k k"]));
+        let mut engine =
+            rules(Some((&["-a always,exit -F arch=b64 -S open -F contid=5 -k k"], &[])));
         let heard = call("6F757273016B", None);
         assert_eq!(engine.judge(&heard, Whose::NotYet), Verdict::Wait);
         for (id, verdict) in
-            [(ContId(5), Verdict::Keep), (ContId(6), Verdict::Drop), (ContId::UNSET, Verdict::Drop)]
+            [(ContId(5), Verdict::KEEP), (ContId(6), Verdict::Drop), (ContId::UNSET, Verdict::Drop)]
         {
             assert_eq!(engine.judge(&heard, Whose::Known(id, None)), verdict, "{id}");
         }
-        assert_eq!(engine.judge(&heard, Whose::Unknown), Verdict::Keep);
+        assert_eq!(engine.judge(&heard, Whose::Unknown), Verdict::KEEP);
         assert_eq!((engine.status.dropped, engine.status.undecided), (2, 1));
     }
 
     #[test]
     fn a_rule_for_a_program_inside_containers_waits_for_the_container_too() {
         let line = "-a always,exit -F arch=b64 -S open -F cont_exe=/usr/bin/nc -k k";
-        let mut engine = rules(Some(&[line]));
+        let mut engine = rules(Some((&[line], &[])));
         let heard = |exe: &str| {
             let mut heard = call("6F757273016B", None);
             heard.lines[0].extend(format!(" exe=\"{exe}\"").into_bytes());
@@ -383,9 +394,9 @@ mod tests {
         };
         for (exe, whose, verdict) in [
             ("/usr/bin/nc", Whose::NotYet, Verdict::Wait),
-            ("/usr/bin/nc", Whose::Known(ContId(5), None), Verdict::Keep),
+            ("/usr/bin/nc", Whose::Known(ContId(5), None), Verdict::KEEP),
             ("/usr/bin/nc", Whose::Known(ContId::UNSET, None), Verdict::Drop),
-            ("/usr/bin/nc", Whose::Unknown, Verdict::Keep),
+            ("/usr/bin/nc", Whose::Unknown, Verdict::KEEP),
             ("/usr/bin/cat", Whose::NotYet, Verdict::Drop),
         ] {
             assert_eq!(engine.judge(&heard(exe), whose), verdict, "{exe} {whose:?}");
@@ -396,12 +407,13 @@ mod tests {
     fn of_the_clocks_calls_those_are_kept_that_changed_it_or_somebody_asked_for() {
         // Ours for these calls asks for nothing of itself.
         let ours = "6F75727301636C6F636B";
-        let mut engine = rules(Some(&[]));
+        let mut engine = rules(Some((&[], &[])));
         assert!(!engine.keep(&call(ours, None)));
         let mut changed = call(ours, None);
         changed.class = Class::Integrity;
         assert!(engine.keep(&changed));
-        let mut asked = rules(Some(&["-a always,exit -F arch=b64 -S open -F uid=0 -k theirs"]));
+        let line = "-a always,exit -F arch=b64 -S open -F uid=0 -k theirs";
+        let mut asked = rules(Some((&[], &[line])));
         assert!(asked.keep(&call(ours, None)));
     }
 
@@ -409,10 +421,10 @@ mod tests {
     fn a_message_is_dropped_only_where_a_rule_says_so() {
         let message = |text: &str| Heard::of_netlink(&[text]);
         let text = "type=USER_CMD msg=audit(1.000:2): pid=7 uid=0 auid=0 ses=1 msg='x'";
-        let mut engine = rules(Some(&[
-            "-a never,user -F contid=5",
-            "-a always,exclude -F contid=5 -F msgtype=USER",
-        ]));
+        let mut engine = rules(Some((
+            &["-a never,user -F contid=5", "-a always,exclude -F contid=5 -F msgtype=USER"],
+            &[],
+        )));
         assert!(engine.keep(&message(text)));
         assert_eq!((engine.status.dropped, engine.status.undecided), (0, 1));
         assert!(!engine.stale);

@@ -48,7 +48,8 @@ fn of_width(here: &Here, arch: &str, calls: &[&str], key: &str) -> Option<Planne
     let known: Vec<&str> = calls.iter().copied().filter(|call| rule(call).is_some()).collect();
     let rule = marked(&rule(&known.join(","))?, key).ok()?;
     let text = rule.to_text(here.machine());
-    Some(Planned { place: String::new(), text, way: Way::Sight(Box::new(rule)) })
+    let way = Way::Sight(Box::new(rule));
+    Some(Planned { place: String::new(), text, way, front: false })
 }
 
 #[cfg(test)]

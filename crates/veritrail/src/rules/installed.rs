@@ -1,10 +1,12 @@
 //! The agent's rules in the kernel, under a key of their own.
 
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use host::audit::{Control, Error};
 use policy::audit::{Context as _, List, Rule};
 
+use super::meant::Meant;
 use super::plan::{self, Planned, Way, is_ours};
 use super::{Here, RulesFile, Trust, clock, in_directory};
 
@@ -64,8 +66,12 @@ pub(crate) struct Installed {
     planned: Vec<Planned>,
     /// This program.
     exe: Option<Vec<u8>>,
+    /// What was brought into the kernel and is to be there.
+    brought: Vec<Rule>,
     /// Rules of ours in the kernel.
     in_kernel: usize,
+    /// What was brought there and is not any more.
+    gone: Vec<Rule>,
     /// With all that are for the clock's calls.
     sees_clock: bool,
     /// They were loaded by this process, and not by one before it.
@@ -91,7 +97,9 @@ impl Installed {
             here: Here::find().ok(),
             planned: Vec::new(),
             exe,
+            brought: Vec::new(),
             in_kernel: 0,
+            gone: Vec::new(),
             sees_clock: false,
             loaded: false,
         }
@@ -146,6 +154,8 @@ impl Installed {
                 let lacking = self.planned.iter().filter(|one| one.way.in_kernel().is_some());
                 changes.extend(lacking.map(|one| one.change(State::Refused, Some(why.clone()))));
                 (self.in_kernel, self.sees_clock) = (0, false);
+                self.brought.clear();
+                self.gone.clear();
                 return changes;
             }
         };
@@ -154,7 +164,12 @@ impl Installed {
         let exe = self.exe.as_ref().filter(|_| any);
         let never = |pid: &u32| Rule::never_of(*pid, exe?).with_key(key).ok();
         let own: Vec<Rule> = own.iter().filter(|pid| **pid > 0).filter_map(never).collect();
-        let desired = plan::listed(self.planned.iter().filter_map(|one| one.way.in_kernel()));
+        let order = plan::in_order(&self.planned);
+        let mut desired: Vec<&Rule> = order.iter().filter_map(|one| one.way.in_kernel()).collect();
+        // Rules that differ only in what no kernel knows are one to it.
+        let mut known = HashSet::new();
+        desired.retain(|rule| known.insert(*rule));
+        desired.sort_by_key(|rule| rule.list().number());
         // The rule about our own processes is another one for each agent.
         let (about_us, left): (Vec<&Rule>, Vec<&Rule>) =
             ours.iter().map(|(rule, _)| rule).partition(|rule| is_about_a_process(rule));
@@ -170,12 +185,33 @@ impl Installed {
                 Err(refusal) => self.left_behind(rule, refusal),
             });
         }
+        for rule in std::mem::take(&mut self.gone) {
+            changes.push(self.of_own(&rule, State::Removed, Some("somebody else did it".into())));
+        }
+        self.brought.clear();
         let planned = std::mem::take(&mut self.planned);
+        // Whether the kernel's rule is broader than one of those that it stands for.
+        let mut added: HashMap<&Rule, bool> = HashMap::new();
         for planned in &planned {
+            let is_part = matches!(planned.way, Way::Kernel { whole: Some(_), .. });
             let state = match (&planned.way, planned.way.in_kernel()) {
-                (_, Some(_)) if keep && self.loaded => continue,
-                (_, Some(_)) if keep => Ok(State::TakenOver),
-                (_, Some((marked, front))) => self.add(marked, front),
+                (_, Some(marked)) if keep => {
+                    self.brought.push(marked.clone());
+                    if self.loaded {
+                        continue;
+                    }
+                    Ok(State::TakenOver)
+                }
+                (_, Some(marked)) => match added.get_mut(marked) {
+                    Some(of_part) if is_part || *of_part => {
+                        *of_part = true;
+                        Ok(State::Installed)
+                    }
+                    Some(_) => Err("it stands twice".into()),
+                    None => self.add(marked, planned.front).inspect(|_| {
+                        added.insert(marked, is_part);
+                    }),
+                },
                 (Way::Engine(_), None) => Ok(State::Engine),
                 (_, None) => continue,
             };
@@ -185,6 +221,9 @@ impl Installed {
             });
         }
         self.planned = planned;
+        if keep_own {
+            self.brought.extend(own.iter().cloned());
+        }
         for rule in own.into_iter().filter(|_| !keep_own) {
             let (state, reason) = match self.add(&rule, true) {
                 Ok(state) => (state, None),
@@ -194,6 +233,9 @@ impl Installed {
         }
         self.loaded = true;
         self.count();
+        // What the kernel lists in another form than it was given would be missed for ever.
+        let unlike = std::mem::take(&mut self.gone);
+        self.brought.retain(|rule| !unlike.contains(rule));
         changes
     }
 
@@ -204,6 +246,7 @@ impl Installed {
             Err(_) => return Vec::new(),
         };
         let mut changes = Vec::new();
+        self.brought.clear();
         for (rule, wire) in &ours {
             changes.push(match self.with(|control| control.delete_rule(wire)) {
                 Ok(()) | Err(Refusal::Missing) => self.of_own(rule, State::Removed, None),
@@ -214,42 +257,15 @@ impl Installed {
         changes
     }
 
-    /// The rules of the exit list as they would be if the kernel knew all that is written: in its
-    /// order, with ours as they are written; and those of the lists for messages that the engine
-    /// evaluates alone. None where the kernel evaluates everything, or cannot be asked.
-    pub(crate) fn for_engine(&mut self) -> Option<Vec<Rule>> {
+    /// What the engine has to ask; none where the kernel evaluates everything, or cannot be asked.
+    pub(crate) fn meant(&mut self) -> Option<Meant> {
         if !self.planned.iter().any(|planned| planned.way.is_for_engine()) {
             return None;
         }
         let wires = self.with(Control::rules).ok()?;
-        let mut rules: Vec<Rule> = Vec::new();
-        let mut ours = self.planned.iter().peekable();
-        for rule in wires.iter().filter_map(|wire| Rule::from_wire(wire).ok()) {
-            if rule.list() != List::Exit {
-                continue;
-            }
-            // What the kernel did not get stands before the rule of ours behind it.
-            let is_it = |one: &Planned| one.way.in_kernel().is_some_and(|(own, _)| *own == rule);
-            let position = ours.clone().position(is_it);
-            let Some(position) = position else {
-                rules.push(rule);
-                continue;
-            };
-            for planned in ours.by_ref().take(position + 1) {
-                match &planned.way {
-                    Way::Engine(rule) => rules.push(Rule::clone(rule)),
-                    Way::Kernel { marked, whole, .. } if **marked == rule => {
-                        rules.push(Rule::clone(whole.as_ref().unwrap_or(marked)));
-                    }
-                    _ => {}
-                }
-            }
-        }
-        rules.extend(ours.filter_map(|planned| match &planned.way {
-            Way::Engine(rule) => Some(Rule::clone(rule)),
-            _ => None,
-        }));
-        Some(rules)
+        let kernel: Vec<Rule> =
+            wires.iter().filter_map(|wire| Rule::from_wire(wire).ok()).collect();
+        Some(Meant::new(&kernel, &plan::in_order(&self.planned)))
     }
 
     fn read(&self, changes: &mut Vec<Change>) -> Vec<Planned> {
@@ -313,20 +329,32 @@ impl Installed {
 
     /// Looks at what the kernel has of ours.
     pub(crate) fn count(&mut self) {
-        let ours = self.listed().map(|listed| listed.ours).unwrap_or_default();
+        let listed = self.listed();
+        let is_known = listed.is_ok();
+        let ours = listed.map(|listed| listed.ours).unwrap_or_default();
         let is_there = |rule: &Rule| ours.iter().any(|(own, _)| own == rule);
         let mut sights = self.planned.iter().filter_map(|planned| match &planned.way {
             Way::Sight(rule) => Some(is_there(rule)),
             _ => None,
         });
         self.sees_clock = sights.next().is_some_and(|first| first && sights.all(|other| other));
+        self.gone =
+            self.brought.iter().filter(|rule| is_known && !is_there(rule)).cloned().collect();
         self.in_kernel = ours.len();
+    }
+
+    /// Whether somebody has taken a rule of ours out of the kernel, when this was last looked at.
+    pub(crate) fn has_lost(&self) -> bool {
+        !self.gone.is_empty()
     }
 
     fn add(&mut self, rule: &Rule, front: bool) -> Result<State, String> {
         let wire = if front { rule.to_wire_in_front() } else { rule.to_wire() };
         match self.with(|control| control.add_rule(&wire)) {
-            Ok(()) => Ok(State::Installed),
+            Ok(()) => {
+                self.brought.push(rule.clone());
+                Ok(State::Installed)
+            }
             Err(Refusal::There) => Err("it stands twice".into()),
             Err(refusal) => Err(refusal.to_string()),
         }

@@ -16,6 +16,8 @@ pub(crate) struct Planned {
     /// As it is written.
     pub(crate) text: String,
     pub(crate) way: Way,
+    /// In front of the others.
+    pub(crate) front: bool,
 }
 
 /// What becomes of a line of the files.
@@ -27,8 +29,6 @@ pub(crate) enum Way {
         marked: Box<Rule>,
         /// As it is written: what the engine evaluates, where the kernel's is broader.
         whole: Option<Box<Rule>>,
-        /// In front of the others.
-        front: bool,
     },
     /// The kernel gets it, with our mark, for records of a kind that is always kept; beside these it
     /// asks for nothing (clock.rs).
@@ -40,12 +40,21 @@ pub(crate) enum Way {
 }
 
 impl Way {
-    /// The rule that the kernel gets, and whether in front of the others.
-    pub(super) fn in_kernel(&self) -> Option<(&Rule, bool)> {
+    /// The rule that the kernel gets.
+    pub(super) fn in_kernel(&self) -> Option<&Rule> {
         match self {
-            Way::Kernel { marked, front, .. } => Some((&**marked, *front)),
-            Way::Sight(marked) => Some((&**marked, false)),
+            Way::Kernel { marked, .. } | Way::Sight(marked) => Some(marked),
             Way::Engine(_) | Way::Refused(_) => None,
+        }
+    }
+
+    /// The list that it stands on, wherever it is evaluated.
+    pub(super) fn list(&self) -> Option<List> {
+        match self {
+            Way::Kernel { marked: rule, .. } | Way::Sight(rule) | Way::Engine(rule) => {
+                Some(rule.list())
+            }
+            Way::Refused(_) => None,
         }
     }
 
@@ -68,11 +77,15 @@ impl Planned {
         key: &str,
     ) -> Option<Planned> {
         let refused = |why: &str| Way::Refused(why.to_owned());
+        let mut front = false;
         let way = match statement {
             Statement::Nothing | Statement::Continue | Statement::Ignore => return None,
             Statement::Change(change) => match &**change {
-                Change::Append(rule) => way(rule, false, key),
-                Change::Prepend(rule) => way(rule, true, key),
+                Change::Append(rule) => way(rule, key),
+                Change::Prepend(rule) => {
+                    front = true;
+                    way(rule, key)
+                }
                 Change::Delete(_) => refused(NO_DELETE),
             },
             Statement::DeleteAll { .. } => refused(NO_DELETE),
@@ -81,11 +94,11 @@ impl Planned {
             }
             _ => refused("this is no rule"),
         };
-        Some(Planned { place, text, way })
+        Some(Planned { place, text, way, front })
     }
 }
 
-fn way(rule: &Rule, front: bool, key: &str) -> Way {
+fn way(rule: &Rule, key: &str) -> Way {
     let (known, whole) = match rule.in_kernel() {
         InKernel::Whole => (rule.clone(), None),
         InKernel::Broader(broader) if broader.is_for_everything() => {
@@ -99,7 +112,7 @@ fn way(rule: &Rule, front: bool, key: &str) -> Way {
         InKernel::Nothing => return Way::Engine(Box::new(rule.clone())),
     };
     match marked(&known, key) {
-        Ok(marked) => Way::Kernel { marked: Box::new(marked), whole, front },
+        Ok(marked) => Way::Kernel { marked: Box::new(marked), whole },
         Err(why) => Way::Refused(why),
     }
 }
@@ -130,18 +143,11 @@ pub(crate) fn is_ours(rule: &Rule, key: &str) -> bool {
     }
 }
 
-/// The order in which the kernel lists these, if they are added one after the other: by list, and
-/// what was put in front before what was put behind.
-pub(crate) fn listed<'a>(rules: impl Iterator<Item = (&'a Rule, bool)>) -> Vec<&'a Rule> {
-    let mut order: Vec<&Rule> = Vec::new();
-    for (rule, front) in rules {
-        match front {
-            true => order.insert(0, rule),
-            false => order.push(rule),
-        }
-    }
-    order.sort_by_key(|rule| rule.list().number());
-    order
+/// The order in which they stand if they are added one after the other: what was put in front before what was put
+/// behind.
+pub(crate) fn in_order(planned: &[Planned]) -> Vec<&Planned> {
+    let (front, behind): (Vec<&Planned>, Vec<&Planned>) = planned.iter().partition(|one| one.front);
+    front.into_iter().rev().chain(behind).collect()
 }
 
 #[cfg(test)]
@@ -149,9 +155,9 @@ mod tests {
     use super::*;
     use crate::rules::Here;
 
-    fn planned(line: &str) -> Way {
+    fn planned(line: &str) -> Planned {
         let statement = Statement::parse(line, &Here::find().unwrap()).unwrap();
-        Planned::of("x.rules:1".into(), line.into(), &statement, "ours").unwrap().way
+        Planned::of("x.rules:1".into(), line.into(), &statement, "ours").unwrap()
     }
 
     #[test]
@@ -179,22 +185,26 @@ mod tests {
                 "-a always,exit -S open -F perm=w -F key=ours -F key=c",
             ),
         ] {
-            let Way::Kernel { marked, whole, front } = planned(line) else { panic!("{line}") };
+            let Way::Kernel { marked, whole } = planned(line).way else { panic!("{line}") };
             assert_eq!(marked.to_text(machine), kernel, "{line}");
-            assert_eq!((whole.is_some(), front), (line.contains("cont"), false), "{line}");
+            assert_eq!(whole.is_some(), line.contains("cont"), "{line}");
             // On the lists for messages nothing says which agent's it is.
             let of_messages = line.contains(",user") || line.contains(",exclude");
             assert!(is_ours(&marked, "ours"), "{line}");
             assert_eq!(is_ours(&marked, "other"), of_messages, "{line}");
         }
-        assert!(matches!(planned("-A always,exit -S open"), Way::Kernel { front: true, .. }));
+        let lines =
+            ["-a always,exit -S open", "-A always,exit -S read", "-A never,exit -F contid=5"];
+        let all = lines.map(planned);
+        let order: Vec<&str> = in_order(&all).iter().map(|one| one.text.as_str()).collect();
+        assert_eq!(order, [lines[2], lines[1], lines[0]]);
         for line in [
             "-a never,exit -F contid=5",
             "-a never,exit -F cont_exe=/usr/bin/noisy",
             "-a never,user -F contid=5",
             "-a always,exclude -F contid>5",
         ] {
-            assert!(matches!(planned(line), Way::Engine(_)), "{line}");
+            assert!(matches!(planned(line).way, Way::Engine(_)), "{line}");
         }
     }
 
@@ -213,10 +223,10 @@ mod tests {
             ("-a always,exclude", "matches nothing"),
             ("-a never,user -F uid=0 -k x", "ends the kernel's search"),
         ] {
-            let Way::Refused(reason) = planned(line) else { panic!("{line}") };
+            let Way::Refused(reason) = planned(line).way else { panic!("{line}") };
             assert!(reason.contains(why), "{line}: {reason}");
         }
         let long = format!("-w /etc/passwd -k {}", "x".repeat(252));
-        assert!(matches!(planned(&long), Way::Refused(_)));
+        assert!(matches!(planned(&long).way, Way::Refused(_)));
     }
 }

@@ -32,19 +32,23 @@ impl Agent {
         match (verdict, heard.id) {
             (Verdict::Drop, _) => {}
             (Verdict::Wait, Some(id)) => self.containers.handle_whole(id, heard, &self.processes),
-            (Verdict::Keep | Verdict::Wait, _) => {
-                self.keep(&heard);
+            (verdict, _) => {
+                self.keep(&heard, &verdict);
                 self.containers.handle_event(&heard, &self.processes);
             }
         }
     }
 
     fn judge(&mut self, heard: &Heard, whose: Whose) -> Verdict {
-        self.rules.as_mut().map_or(Verdict::Keep, |rules| rules.judge(heard, whose))
+        self.rules.as_mut().map_or(Verdict::KEEP, |rules| rules.judge(heard, whose))
     }
 
-    fn keep(&mut self, heard: &Heard) {
-        self.journal.kernel(heard);
+    fn keep(&mut self, heard: &Heard, verdict: &Verdict) {
+        let asked_by = match verdict {
+            Verdict::Keep { asked_by } => asked_by.as_deref(),
+            Verdict::Drop | Verdict::Wait => None,
+        };
+        self.journal.kernel(heard, asked_by);
         // All that these look for is of the first class.
         if heard.class == Class::Integrity {
             let now = now();
@@ -56,8 +60,8 @@ impl Agent {
     /// Writes what waited for its container.
     pub(super) fn write_ready(&mut self) {
         for Ready { id, whole, whose, records, charge } in self.containers.take_ready() {
-            let is_dropped = |heard: &Heard| self.judge(heard, whose) == Verdict::Drop;
-            if whole.as_ref().is_some_and(is_dropped) {
+            let verdict = whole.as_ref().map_or(Verdict::KEEP, |heard| self.judge(heard, whose));
+            if verdict == Verdict::Drop {
                 continue;
             }
             let is_there = whole.is_none();
@@ -67,7 +71,7 @@ impl Agent {
                 continue;
             }
             if let Some(heard) = &whole {
-                self.keep(heard);
+                self.keep(heard, &verdict);
             }
             if let Some((records, confidence)) = records {
                 self.journal.beside(id, &records, &containers::tail(confidence));

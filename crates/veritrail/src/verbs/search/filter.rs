@@ -163,6 +163,12 @@ impl Query {
             facts.integrity |= self.integrity.fits(line, named);
             facts.add(self, line);
         }
+        let mut tails = event.iter().filter_map(Line::own_tail);
+        if let Some(keys) = tails.find_map(|tail| Fields::new(tail).find_value(b"VT_KEY")) {
+            // The record has the keys of a rule that covers more in the kernel.
+            facts.keys.clear();
+            facts.add_keys(&keys.untrusted().unwrap_or_default());
+        }
         facts.answer(self)
     }
 
