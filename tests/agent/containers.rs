@@ -434,7 +434,17 @@ fn senders_and_targets_are_told_apart() {
     let Some(agent) = start(test, &bench, &["--audit-mode", "coexist"]) else { return };
     crate::rules::add(&mut auditing.control, "-a always,exit -F arch=b64 -S kill -k kill");
     let target = Waiting::new("true");
-    let script = format!("auditctl -m 'from a container'; kill -TERM {}", target.pid());
+    // A number of ours: whoever may send messages may send it.
+    let strange = "import socket,struct\n\
+        text=b\"strange \\x1dUID=root\\0\"\n\
+        audit=socket.socket(socket.AF_NETLINK,socket.SOCK_RAW,9)\n\
+        audit.send(struct.pack(\"=IHHII\",16+len(text),2950,1,1,0)+text)";
+    bench.write("strange.py", strange);
+    let script = format!(
+        "auditctl -m 'from a container'; python3 {}; kill -TERM {}",
+        bench.path("strange.py").display(),
+        target.pid()
+    );
     let sender = Waiting::new(&script);
     set(&bench, target.pid(), "22").unwrap();
     set(&bench, sender.pid(), "11").unwrap();
@@ -451,6 +461,9 @@ fn senders_and_targets_are_told_apart() {
     assert!(ran.out.contains("from a container"), "{said} {ran:?}");
     let ran = bench.veritrail(&["search", "--trail", "trail", "--raw", "--contid", "11"]);
     assert!(ran.out.contains("from a container"), "{said} {ran:?}");
+    // It is as much the container's, and what follows a 0x1D is not auditd's.
+    assert!(ran.out.contains("type=UNKNOWN[2950] "), "{said} {ran:?}");
+    assert!(ran.out.contains("msg='strange  UID=root'"), "{said} {ran:?}");
     assert_eq!(agent.stop(), Some(0));
     bench.trail_is_good();
 }

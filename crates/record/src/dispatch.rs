@@ -267,7 +267,7 @@ enum Cut {
 fn push_text(out: &mut Vec<u8>, text: &[u8], nodes: &[Vec<u8>]) -> Result<(), LineError> {
     let line = Line::parse(text)?;
     let foreign = line.node().is_some_and(|node| !nodes.iter().any(|ours| ours == node));
-    if foreign || line.record_type() == RecordType::UNNAMED {
+    if foreign || line.record_type().is_unnamed() {
         let own_node = line.node().filter(|_| !foreign).map_or(0, |node| node.len() + 6);
         out.extend_from_slice(&text[own_node..]);
     } else {

@@ -275,6 +275,16 @@ impl RecordType {
     /// `type_text` still has it. No kernel message carries this number.
     pub const UNNAMED: RecordType = RecordType(0);
 
+    /// A process's message with a number of ours (2900-2999), which the line's `type_text` still has. No message
+    /// carries this number.
+    pub const USER_UNNAMED: RecordType = RecordType(u16::MAX);
+
+    /// Whether only the line's `type_text` says what it is.
+    #[must_use]
+    pub fn is_unnamed(self) -> bool {
+        matches!(self, RecordType::UNNAMED | RecordType::USER_UNNAMED)
+    }
+
     /// The type that `text` names: a name in any case, `UNKNOWN[n]` or `n`.
     #[must_use]
     pub fn from_name(text: &[u8]) -> Option<RecordType> {
@@ -302,6 +312,7 @@ impl RecordType {
             Some(found) if found.0 < FIRST_OWN_TYPE || !text.iter().any(u8::is_ascii_digit) => {
                 found
             }
+            Some(RecordType(FIRST_OWN_TYPE..=2999)) => RecordType::USER_UNNAMED,
             _ => RecordType::UNNAMED,
         }
     }
@@ -322,7 +333,7 @@ impl RecordType {
     /// is verbatim and may hold anything.
     #[must_use]
     pub fn is_user_message(self) -> bool {
-        matches!(self.0, 1005 | 1100..=1199 | 2100..=2899)
+        matches!(self.0, 1005 | 1100..=1199 | 2100..=2899) || self == RecordType::USER_UNNAMED
     }
 
     /// Whether a record of this type is an event of its own: no other record
@@ -330,6 +341,7 @@ impl RecordType {
     #[must_use]
     pub fn is_single(self) -> bool {
         matches!(self.0, 1005 | 1007..=1299 | 1406..=1419 | 2000 | 2100..=2899)
+            || self == RecordType::USER_UNNAMED
     }
 }
 
@@ -472,9 +484,13 @@ mod tests {
     fn a_number_of_ours_is_nobodys() {
         assert_eq!(RecordType::from_record(b"VT_GAP"), RecordType::VT_GAP);
         assert_eq!(RecordType::from_record(b"CONTAINER_ID"), RecordType::CONTAINER_ID);
-        for text in [&b"2913"[..], b"UNKNOWN[2913]", b"unknown[2901]"] {
-            assert_eq!(RecordType::from_record(text), RecordType::UNNAMED);
+        // What a process sent is still that, and an event of its own.
+        for text in [&b"2913"[..], b"UNKNOWN[2913]", b"unknown[2901]", b"2999"] {
+            let kind = RecordType::from_record(text);
+            assert_eq!(kind, RecordType::USER_UNNAMED);
+            assert!(kind.is_user_message() && kind.is_single() && kind.is_unnamed());
         }
+        assert_eq!(RecordType::from_record(b"3000"), RecordType::UNNAMED);
         assert_eq!(RecordType::from_record(b"UNKNOWN[1339]"), RecordType::DM_EVENT);
     }
 }

@@ -165,7 +165,7 @@ fn push_prefix(out: &mut Vec<u8>, line: &Line<'_>) {
         out.push(b' ');
     }
     let text = line.type_text();
-    if text.iter().all(u8::is_ascii_digit) && line.record_type() != RecordType::UNNAMED {
+    if text.iter().all(u8::is_ascii_digit) && !line.record_type().is_unnamed() {
         push_fmt(out, format_args!("type={} msg=", line.record_type()));
     } else if text.iter().all(u8::is_ascii_digit) {
         push_fmt(out, format_args!("type=UNKNOWN[{}] msg=", text.escape_ascii()));

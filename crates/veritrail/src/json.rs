@@ -155,7 +155,7 @@ impl<'a> Event<'a> {
 impl<'a> Record<'a> {
     fn new(line: &Line<'a>) -> Record<'a> {
         let kind = line.effective_type();
-        let named = kind != RecordType::UNNAMED;
+        let named = !kind.is_unnamed();
         let raw = line.raw();
         let own = line.own_tail().map_or(0, |tail| tail.len() + 1);
         Record {

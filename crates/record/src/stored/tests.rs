@@ -161,7 +161,7 @@ fn a_number_of_ours_from_netlink_is_not_ours() {
     let mut text = Vec::new();
     push_netlink(&mut text, 2901, b"audit(1.002:3): contid=7");
     assert_eq!(text, b"type=UNKNOWN[2901] msg=audit(1.002:3): contid=7");
-    assert_eq!(Line::parse(&text).unwrap().record_type(), RecordType::UNNAMED);
+    assert_eq!(Line::parse(&text).unwrap().record_type(), RecordType::USER_UNNAMED);
     text.clear();
     push_netlink(&mut text, 1339, b"audit(1.002:3): module=verity");
     assert_eq!(text, b"type=DM_EVENT msg=audit(1.002:3): module=verity");

@@ -11,7 +11,7 @@ use engine::devices::{
     About, Counters, DeviceNumber, Devices, Mapped, Output, Own, State, Subject, Ticket,
 };
 use record::Line;
-use trail::Field;
+use trail::{Class, Field};
 
 use super::explain::{Explained, Explainers, Job};
 use super::heard::Heard;
@@ -152,7 +152,7 @@ impl Watched {
         match job.about {
             About::Event(event) => {
                 if !records.is_empty() {
-                    journal.beside(event, &records, &[SOURCE]);
+                    journal.beside(event, Class::Integrity, &records, &[SOURCE]);
                 }
             }
             About::Own(ticket) => match self.held.get_mut(&ticket) {
@@ -197,7 +197,7 @@ impl Watched {
                 }
                 Output::Beside(beside) => {
                     let tail = [SOURCE, confidence(beside.confidence.word())];
-                    journal.beside(beside.event, &owned(beside.records), &tail);
+                    journal.beside(beside.event, Class::Integrity, &owned(beside.records), &tail);
                 }
                 Output::Explain { about, subject } => {
                     if let Subject::Bytes { mapped, .. } = subject {

@@ -105,32 +105,39 @@ impl Journal {
         match asked_by.map(key_value) {
             None => self.offer(heard.class, lines, &[source]),
             Some(keys) => {
-                self.offer(heard.class, lines, &[source, Field { name: "VT_KEY", value: &keys }]);
+                self.offer(heard.class, lines, &[source, Field { name: "VT_KEY", value: &keys }])
             }
-        }
+        };
     }
 
-    /// An event of ours.
-    pub(super) fn own(&mut self, records: &[OwnRecord], tail: &[Field<'_>]) {
-        self.offer(Class::Integrity, Lines::Own(&borrowed(records)), tail);
+    /// An event of ours; none where the trail has no room for it now.
+    pub(super) fn own(&mut self, records: &[OwnRecord], tail: &[Field<'_>]) -> Option<Handed> {
+        self.offer(Class::Integrity, Lines::Own(&borrowed(records)), tail)
     }
 
-    /// Records of ours in an event of the kernel.
-    pub(super) fn beside(&mut self, event: EventId, records: &[OwnRecord], tail: &[Field<'_>]) {
+    /// Records of ours in an event of the kernel of this class: they are no more than it is.
+    pub(super) fn beside(
+        &mut self,
+        event: EventId,
+        class: Class,
+        records: &[OwnRecord],
+        tail: &[Field<'_>],
+    ) {
         let lines = Lines::Beside { event, records: &borrowed(records) };
-        self.offer(Class::Integrity, lines, tail);
+        self.offer(class, lines, tail);
     }
 
-    fn offer(&mut self, class: Class, lines: Lines<'_>, tail: &[Field<'_>]) {
+    fn offer(&mut self, class: Class, lines: Lines<'_>, tail: &[Field<'_>]) -> Option<Handed> {
         self.reopen();
         let Some(door) = &self.door else {
             self.lost += 1;
-            return;
+            return None;
         };
         match door.offer(&Entry { class, ticket: None, lines, tail }) {
             Ok(Some(receipt)) => {
                 self.entries += 1;
                 self.last = Some(Handed { door: self.doors, receipt });
+                return self.last;
             }
             // The door counts it and says so.
             Ok(None) => {}
@@ -141,6 +148,7 @@ impl Journal {
                 self.tried = Instant::now();
             }
         }
+        None
     }
 
     /// What was handed in last.

@@ -403,7 +403,9 @@ impl Agent {
                 }
                 self.devices.handle_explained(now(), explained, &mut self.journal);
             }
-            Input::Sink(body) => self.journal.own(&[OwnRecord("VT_SINK", body)], OURS),
+            Input::Sink(body) => {
+                self.journal.own(&[OwnRecord("VT_SINK", body)], OURS);
+            }
             Input::Ended { name, why } => self.handle_end_of(name, why),
             Input::Writer(state) => self.handle_writer(state),
             Input::Asked(asked) => self.containers.handle_asked(asked),

@@ -272,7 +272,7 @@ fn with_container(mut facts: Facts<'_>, whose: Whose) -> Facts<'_> {
 fn of_message(meant: &Meant, line: &Line<'_>, whose: Whose) -> Decision {
     let facts = with_container(Facts::of_message(line), whose);
     let excluded = meant.of_message(List::Exclude, &facts);
-    let is_message = matches!(line.effective_type().0, 1005 | 1100..=1199 | 2100..=2999);
+    let is_message = line.effective_type().is_user_message();
     match excluded {
         Decision::Nothing if is_message => meant.of_message(List::User, &facts),
         excluded => excluded,

@@ -7,7 +7,7 @@ use host::bpf::{Asked, ClockCall};
 use record::Line;
 use record::tables::syscall::Machine;
 use record::task::Task;
-use trail::Field;
+use trail::{Class, Field};
 
 use super::heard::Heard;
 use super::journal::{Journal, OwnRecord};
@@ -99,7 +99,12 @@ impl Timekeeping {
                     journal.own(&owned(records), &tail(source.word(), confidence.word()));
                 }
                 Output::Beside { event, records, confidence } => {
-                    journal.beside(event, &owned(records), &tail("engine", confidence.word()));
+                    journal.beside(
+                        event,
+                        Class::Integrity,
+                        &owned(records),
+                        &tail("engine", confidence.word()),
+                    );
                 }
                 Output::Read => wants_reading = true,
             }

@@ -29,7 +29,7 @@ use crate::config::ContainerQuota;
 /// What an event counts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Weight {
-    class: Class,
+    pub(super) class: Class,
     pub(super) bytes: u64,
     violation: bool,
 }

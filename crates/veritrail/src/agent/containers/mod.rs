@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::containers::{
     Act, Answer, Attribution, Caller, Concerned, Confidence, Containers as Engine, Errno, Grant,
@@ -34,7 +34,7 @@ use engine::tasks::{Change, Label, Sighting};
 use host::bpf::{Labels, Packet};
 use record::units::ContId;
 use record::{EventId, Line};
-use trail::Field;
+use trail::{Class, Field};
 
 use self::accounts::{Accounts, Weight};
 pub(super) use self::accounts::{Charge, Counts, Limit, Over};
@@ -62,6 +62,7 @@ use crate::config::ContainerQuota;
 #[derive(Debug)]
 pub(super) struct Ready {
     pub(super) id: EventId,
+    pub(super) class: Class,
     /// All of it, where it is not on its way to the trail yet.
     pub(super) whole: Option<Heard>,
     /// The container of whoever did it.
@@ -72,6 +73,33 @@ pub(super) struct Ready {
     pub(super) charge: Option<Charge>,
 }
 
+/// Records that somebody waits for.
+#[derive(Debug)]
+struct Recorded {
+    records: Vec<OwnRecord>,
+    confidence: Confidence,
+    /// None where the trail had no room for them.
+    handed: Option<Handed>,
+    tried: Instant,
+}
+
+impl Recorded {
+    fn new(records: Vec<OwnRecord>, confidence: Confidence, journal: &mut Journal) -> Recorded {
+        let handed = journal.own(&records, &tail(confidence));
+        Recorded { records, confidence, handed, tried: Instant::now() }
+    }
+
+    /// Whether they are durable. What found no room is handed in again: nobody is told of a success that is not
+    /// on record.
+    fn is_settled(&mut self, journal: &mut Journal) -> bool {
+        if self.handed.is_none() && self.tried.elapsed() >= AGAIN {
+            self.tried = Instant::now();
+            self.handed = journal.own(&self.records, &tail(self.confidence));
+        }
+        self.handed.is_some_and(|handed| journal.is_settled(handed))
+    }
+}
+
 /// The containers of this machine.
 #[derive(Debug)]
 pub(super) struct Containers {
@@ -79,9 +107,9 @@ pub(super) struct Containers {
     kernel: Kernel,
     askers: BTreeMap<ReqId, Asker>,
     last_request: u64,
-    tickets: BTreeMap<Ticket, Option<Handed>>,
+    tickets: BTreeMap<Ticket, Recorded>,
     /// Answers that wait for their record, and for the tick after it.
-    answers: VecDeque<(Handed, Duration, Asker, Result<Answer, Errno>)>,
+    answers: VecDeque<(Recorded, Duration, Asker, Result<Answer, Errno>)>,
     held: Held,
     accounts: Accounts,
     interfaces: Seen,
@@ -114,6 +142,9 @@ const AROUND: u64 = 128;
 
 /// Between two looks whether a record is durable.
 const SOON: Duration = Duration::from_millis(2);
+
+/// How often records are handed in again for which there was no room.
+const AGAIN: Duration = Duration::from_secs(1);
 
 impl Containers {
     /// Goes on from where the agent before this one was.
@@ -310,7 +341,8 @@ impl Containers {
         let charge = contid.map(|contid| Charge { contid, root: self.engine.root(contid), weight });
         if whole.is_some() || records.is_some() || charge.is_some() {
             let whose = whose.map_or(Whose::Unknown, |id| Whose::Known(id, self.engine.maker(id)));
-            self.ready.push_back(Ready { id, whole, whose, records, charge });
+            let class = weight.class;
+            self.ready.push_back(Ready { id, class, whole, whose, records, charge });
         }
     }
 
@@ -381,8 +413,8 @@ impl Containers {
         {
             self.decide(event, processes);
         }
-        while let Some((handed, not_before, ..)) = self.answers.front()
-            && journal.is_settled(*handed)
+        while let Some((recorded, not_before, ..)) = self.answers.front_mut()
+            && recorded.is_settled(journal)
             && *not_before <= since_boot(now)
             && let Some((.., asker, result)) = self.answers.pop_front()
         {
@@ -419,8 +451,7 @@ impl Containers {
                 processes.take_back(generation, contid);
             }
             Act::Record { records, confidence, ticket } => {
-                journal.own(&owned(records), &tail(confidence));
-                self.tickets.insert(ticket, journal.last());
+                self.tickets.insert(ticket, Recorded::new(owned(records), confidence, journal));
             }
             Act::Answer { req, result, after } => self.settle(req, result, after, link),
             Act::List => self.wants_list = true,
@@ -439,17 +470,17 @@ impl Containers {
     ) {
         self.kernel.release(req);
         let Some(asker) = self.askers.remove(&req) else { return };
-        let handed = after.and_then(|ticket| self.tickets.get(&ticket).copied().flatten());
+        let recorded = after.and_then(|ticket| self.tickets.remove(&ticket));
         match asker {
             Asker::Registering(stream, contid, Some(description)) if result.is_ok() => {
                 let req = self.request(Asker::Registered(stream, contid));
                 self.engine.handle_described(req, contid, description);
             }
-            asker => match handed {
-                Some(handed) => {
+            asker => match recorded {
+                Some(recorded) => {
                     // What the task does from then on is not taken for what it did before.
                     let not_before = since_boot(moment()) + held::TICK;
-                    self.answers.push_back((handed, not_before, asker, result));
+                    self.answers.push_back((recorded, not_before, asker, result));
                 }
                 None => answer(asker, result, link),
             },

@@ -59,7 +59,7 @@ impl Agent {
 
     /// Writes what waited for its container.
     pub(super) fn write_ready(&mut self) {
-        for Ready { id, whole, whose, records, charge } in self.containers.take_ready() {
+        for Ready { id, class, whole, whose, records, charge } in self.containers.take_ready() {
             let verdict = whole.as_ref().map_or(Verdict::KEEP, |heard| self.judge(heard, whose));
             if verdict == Verdict::Drop {
                 continue;
@@ -74,7 +74,7 @@ impl Agent {
                 self.keep(heard, &verdict);
             }
             if let Some((records, confidence)) = records {
-                self.journal.beside(id, &records, &containers::tail(confidence));
+                self.journal.beside(id, class, &records, &containers::tail(confidence));
             }
         }
         while let Some(mark) = self.marks.next(|number| self.containers.holds_whole(number)) {
