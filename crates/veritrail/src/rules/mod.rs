@@ -6,7 +6,7 @@ mod here;
 mod installed;
 mod plan;
 
-pub(crate) use file::{Fault, Placed, RulesFile, Trust, in_directory};
+pub(crate) use file::{Fault, Placed, RulesFile, Trust, in_directory, warn};
 pub(crate) use here::Here;
 pub(crate) use installed::{Change, Installed, State};
 pub(crate) use plan::Way;
