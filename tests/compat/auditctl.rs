@@ -9,9 +9,10 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use host::audit::Control;
-use policy::audit::Rule;
+use host::audit::{Control, Received, Stream};
+use policy::audit::{Rule, Value};
 use record::tables::syscall::Machine;
 
 #[path = "../../crates/host/tests/audit/auditing.rs"]
@@ -188,7 +189,6 @@ fn every_option_does_what_auditctl_does() {
         "-a always,exit -F exit=-EFOO",
         "-a always,exit -F pid=abc",
         "-a always,exit -F perm=q",
-        "-a always,exit -F perm!=r",
         "-a always,exit -F arch=xx",
         "-a always,exit -F arch>b64",
         "-a always,exit -F arch=b64 -S nocall",
@@ -282,6 +282,85 @@ fn every_option_does_what_auditctl_does() {
         "--loginuid-immutablex",
         "-R /nonexistent",
         "-R a b",
+        // As getopt takes them.
+        "-aalways,exit -Farch=b64 -Sopen -kx",
+        "-Aalways,exit -Cuid=euid",
+        "-w/etc/passwd -pwa -kx",
+        "-W/etc/passwd -pwa -kpw",
+        "-S open -a always,exit",
+        "-S open -S close -a always,exit -k x",
+        "-S open -a always,exit -F arch=b64",
+        "-S open -a always,task",
+        "-S open -w /etc/passwd",
+        "-S open -p wa -w /etc/passwd",
+        "-S open -F uid=0 -a always,exit",
+        "-S open -k x -a always,exit",
+        "-S nope -a always,exit",
+        "-a=always,exit",
+        "-S= -a always,exit",
+        "-a always,exit -F=uid=0",
+        "-b8192",
+        "-b 0x2000",
+        "-b 020000",
+        "-e1",
+        "-e2x",
+        "-f1",
+        "-r0",
+        "--backlog_wait_time=15000",
+        "--backlog=15000",
+        "--back 15000",
+        "--reset-l",
+        "--reset",
+        "--reset_b",
+        "--log=3",
+        "--reset-lost=3",
+        "--sig=usr1",
+        "--signal=x",
+        "--help",
+        "-",
+        "-R/tmp/none",
+        "-q/nonexistent/a,/nonexistent/b",
+        "-mhello",
+        "-m a\tb",
+        // In any case, and not.
+        "-a always,exit -F AUID=0 -F Uid=1 -F LOGINUID=2",
+        "-a always,exit -F auid=UNSET",
+        "-a always,exit -F uid=ROOT",
+        "-a always,exit -F exit=-eacces -F exit!=Eperm",
+        "-a always,exit -S OPEN,OpenAt",
+        "-a always,exit -S ALL",
+        "-a always,exit -F arch=B64 -S OPEN",
+        "-a always,exit -F arch=X86_64",
+        "-a always,exit -F arch=I686",
+        "-a never,filesystem -F fstype=TRACEFS",
+        "-a always,EXIT",
+        "-a ALWAYS,exit",
+        "-a always,exclude -F msgtype=avc",
+        "-a always,exit -C UID=EUID",
+        "-a always,exit -F exe=/bin/ls -F KEY=x",
+        "-a always,exit -S 0x3b",
+        "-a always,exit -S 010",
+        "-a always,exit -S -1",
+        "-a always,exit -S +5",
+        "-a always,exit -S 2048",
+        "-a always,exit -S 99999999999",
+        // What is passed over.
+        "-a exit,possible",
+        "-A user,possible",
+        "-d exit,possible",
+        "-a exit,possible -S nope",
+        "-S open -a exit,possible",
+        "-a possible,possible",
+        "-a foo,possible",
+        "-a exit,possible,x",
+        // Keys where the kernel knows none.
+        "-a never,user -F uid=0 -k x",
+        "-a never,user -F uid=0 -F key=x",
+        "-a never,exclude -F uid=0 -k x",
+        "-a never,exclude -F exe=/bin/true -F key=x",
+        // What is warned of.
+        "-w /etc/pass* -p r",
+        "-W /etc/pass?",
     ] {
         let words: Vec<&str> = line.split(' ').collect();
         for before in [&[][..], THREE] {
@@ -294,7 +373,83 @@ fn every_option_does_what_auditctl_does() {
         peers.same(THREE, &words);
     }
     peers.same(THREE, &["-l"]);
+    for rule in [
+        "-a always,exit -F arch=b64 -S openat -F a0=-100 -F a2=0x241 -F a3=0644",
+        "-a always,exit -F arch=b64 -S openat,open -F a0=-100",
+        "-a always,exit -F arch=b64 -S openat -F a2&=0x40",
+        "-a always,exit -S openat -F a2=0x4A",
+        "-a always,exit -F arch=b64 -S setuid -F a0=0",
+        "-a always,exit -F arch=b64 -S chmod -F a1=0777 -F a0=0xffffffff",
+        "-a always,exit -F arch=b64 -S prctl -F a0=23 -F a1=21",
+        "-a never,exit -F arch=b64 -S kill -F a1!=9 -F a0>1",
+        "-a always,exit -F arch=b64 -S mmap -F a2=7 -F a3=0x22",
+        "-a always,exit -F arch=b32 -S socketcall -F a0=5",
+        "-a always,exit -F arch=aarch64 -S openat -F a2=0x40",
+    ] {
+        peers.same(&[rule], &["-l", "-i"]);
+    }
+    peers.auditing.control.set_enabled(false).unwrap();
+    peers.same(&[], &["-s", "-i"]);
     peers.end();
+}
+
+/// What is asked without a right to it: the status, and the last line on standard error.
+#[test]
+fn without_the_capability_the_statuses_are_auditctls() {
+    let test = "without_the_capability_the_statuses_are_auditctls";
+    let Some(peers) = Peers::begin(test) else { return };
+    let ours = peers.ours();
+    for line in ["", "-l", "-l -i", "-s", "-h", "--help", "-v", "-x", "-w", "-a exit,possible"] {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let run = |program: &str| {
+            let mut command = Command::new("setpriv");
+            command.args(["--bounding-set", "-audit_control", program]).args(&words);
+            let output = command.stdin(Stdio::null()).output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            (output.status.code(), said.contains("You must be root to run this program."))
+        };
+        assert_eq!(run(ours.to_str().unwrap()), run("auditctl"), "{line}");
+    }
+}
+
+/// The same message to the kernel, but for who says it.
+#[test]
+fn a_message_says_who_sends_it_as_auditctl_does() {
+    let test = "a_message_says_who_sends_it_as_auditctl_does";
+    let Some(peers) = Peers::begin(test) else { return };
+    let mut stream = Stream::multicast(1 << 20).unwrap();
+    let mut heard = |program: &str, words: &[&str], on_terminal: bool| {
+        let mut command = Command::new(if on_terminal { "script" } else { program });
+        if on_terminal {
+            command.args(["-qec", &format!("{program} {}", words.join(" ")), "/dev/null"]);
+        } else {
+            command.args(words);
+        }
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{program} {output:?}");
+        let until = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < until {
+            let Received::Record { kind: 1005, text } =
+                stream.recv(Some(Duration::from_secs(1))).unwrap()
+            else {
+                continue;
+            };
+            let text = String::from_utf8(text.to_vec()).unwrap();
+            let (_, sent) = text.split_once(" msg=").unwrap();
+            let (before, rest) = sent.split_once(" exe=\"").unwrap();
+            let (_, behind) = rest.split_once("\" ").unwrap();
+            // The number of a terminal is whichever is free.
+            let behind = behind.replace(|one: char| one.is_ascii_digit(), "N");
+            return format!("{before} {behind}");
+        }
+        panic!("nothing was heard");
+    };
+    let ours = peers.ours();
+    let ours = ours.to_str().unwrap();
+    for (text, on_terminal) in [("hello", false), ("say\"it'res=failed", false), ("hello", true)] {
+        let words = ["-m", text];
+        assert_eq!(heard(ours, &words, on_terminal), heard("auditctl", &words, on_terminal));
+    }
 }
 
 #[test]
@@ -318,6 +473,13 @@ fn files_are_read_as_auditctl_reads_them() {
         "garbage\n-w /etc/group\n",
         "-x\n-w /etc/group\n",
         "-w /etc/group # comment\n",
+        "-a exit,possible\n-w /etc/group -p r\n",
+        "-Sopen -aalways,exit -kx\n-w/etc/group -pr\n-b8192\n-S close -a always,exit\n",
+        "-w /etc/a\\ b -p r\n-w /etc/back\\slash -p r\n-w /etc/two\\\\slashes -p r\n",
+        "-w /etc/dev-disk\\x2dby.mount -p r -k \\x41\n",
+        "-w /etc/x -k a\\\\\\ b -k a\\\\\\\\b -k a\\\\\\b\n",
+        "-w /etc/x -k a\\\n-w /etc/y -k a\\\\\n-w /etc/z -k \\\\x0a\n",
+        "-w /etc/x -k a\\\\ b\n-w /etc/group\n",
         "-a always,exit -F path=/etc/group -F perm=r -F auid>=1000 -F auid!=unset -k x",
         "-D -k pw\n",
     ] {
@@ -355,6 +517,14 @@ fn what_is_otherwise_is_so_on_purpose() {
         ("-a always,exit -F arch=b64 -S open,,close", 255, 0),
         // The number of a comparison is written with -C.
         ("-a always,exit -F field_compare=1", 255, 0),
+        // A key on a list where the kernel knows none.
+        ("-a never,user -F exe=/bin/true -k x", 255, 0),
+        // Calls before a list that has none.
+        ("-S open -a always,user", 255, 0),
+        // A number with letters behind it.
+        ("-a always,exit -S 1x", 255, 0),
+        // What the kernel lists.
+        ("-a always,exit -F perm!=r", 0, 255),
         // A key may stand alone.
         ("-a always,exit -F key=foo", 0, 255),
         // What 3.0.9 does not know.
@@ -363,6 +533,8 @@ fn what_is_otherwise_is_so_on_purpose() {
         ("-a always,exit -F pid=-1", 0, 255),
         // More than the option takes.
         ("-t x", 255, 0),
+        ("-tx", 255, 0),
+        ("--", 255, 0),
     ] {
         let words: Vec<&str> = line.split(' ').collect();
         let link = peers.ours();
@@ -375,6 +547,11 @@ fn what_is_otherwise_is_so_on_purpose() {
     let link = peers.ours();
     assert_eq!(peers.run(link.to_str().unwrap(), &[], &["-R", &file]).status, 0);
     assert_eq!(peers.run("auditctl", &[], &["-R", &file]).status, 1);
+    // Bytes that no line can have.
+    let file = peers.file("-w /etc/a\\x0ab\\xff -p r\n");
+    let came = peers.run(link.to_str().unwrap(), &[], &["-R", &file]);
+    let first = Rule::from_wire(&came.rules[0]).unwrap();
+    assert_eq!(first.conditions()[0].value, Value::Text(b"/etc/a\nb\xff".to_vec()));
     // A line that ends as on other systems; the tool watches a file whose name ends so.
     let file = peers.file("-w /etc/group -p r\r\n");
     let came = peers.run(link.to_str().unwrap(), &[], &["-R", &file]);
@@ -402,6 +579,18 @@ fn under_our_own_name_the_statuses_are_ours() {
         let came = peers.run(OURS, before, &words);
         assert_eq!((came.status, came.rules.len()), (status, rules), "{words:?}: {came:?}");
     }
+    // What auditctl passes over is a fault here.
+    for words in [&["-a", "exit,possible"][..], &["check", &peers.file("-a exit,possible\n")]] {
+        let words: Vec<&str> = ["rules"].iter().chain(words).copied().collect();
+        let status = if words.len() == 3 && words[1] == "-a" { 2 } else { 1 };
+        assert_eq!(peers.run(OURS, &[], &words).status, status, "{words:?}");
+    }
+    let warned = peers.file("-w /etc/pass* -k p\n-a always,exit -S open -k o\n");
+    let output = Command::new(OURS).args(["rules", "check", &warned]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains(":1: warning: wildcard notation"), "{said}");
+    assert!(said.contains(":2: warning: the 32-bit calls"), "{said}");
     let good = peers.file("-w /etc/group -k g\n-w /etc/group -k g\n-w /etc/passwd -k p\n");
     let came = peers.run(OURS, &["-w /etc/group -k g"], &["rules", "load", &good]);
     assert_eq!((came.status, came.rules.len()), (0, 2), "{came:?}");

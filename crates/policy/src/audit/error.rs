@@ -39,6 +39,9 @@ pub enum RuleErrorKind {
     /// What follows -a, -A or -d.
     #[error("`{0}` is no list and action")]
     Head(String),
+    /// A list and `possible`, which auditctl passes over.
+    #[error("the action `possible` is deprecated, and makes no rule")]
+    Possible,
     /// A field that is none.
     #[error("unknown field `{name}`")]
     Field {
@@ -155,6 +158,7 @@ impl RuleError {
                 "always or never, a comma, and user, task, exit, exclude, filesystem or io_uring"
                     .into()
             }
+            RuleErrorKind::Possible => "write always or never, or leave the line out".into(),
             RuleErrorKind::Field { near, .. } => return mean(*near),
             RuleErrorKind::NoOperator(_) => {
                 "a field, one of = != < <= > >= & &=, and a value, without blanks".into()
@@ -164,10 +168,13 @@ impl RuleError {
             | RuleErrorKind::Value { allowed, .. } => {
                 format!("it takes {allowed}")
             }
-            RuleErrorKind::FieldOnList { list, .. } => match list {
-                List::User => "there are pid uid gid auid msgtype exe subj_* contid and key".into(),
-                List::Exclude => {
-                    "there are pid uid gid auid msgtype exe subj_* contid and key".into()
+            RuleErrorKind::FieldOnList { field, list } => match list {
+                List::User | List::Exclude if *field == "key" => {
+                    "leave it out: a key on this list matches nothing, and ends the kernel's search"
+                        .into()
+                }
+                List::User | List::Exclude => {
+                    "there are pid uid gid auid msgtype exe subj_* and contid".into()
                 }
                 List::Task => "there are fields of the task: pid, uids, gids, auid, sessionid, \
                                pers, exe, subj_* and key"

@@ -115,13 +115,15 @@ pub(super) enum Place {
     Container,
     /// `filesystem`.
     Filesystem,
-    Everywhere,
+    /// Everywhere but of messages, for whose lists the kernel knows no key: such a rule matches
+    /// nothing and ends the search (`audit_filter`).
+    NoMessage,
 }
 
 impl Place {
     pub(super) fn includes(self, list: List) -> bool {
         match self {
-            Place::Everywhere => true,
+            Place::NoMessage => !matches!(list, List::User | List::Exclude),
             Place::Message => list != List::Filesystem,
             Place::OnlyMessage => matches!(list, List::User | List::Exclude),
             Place::Task => matches!(list, List::Task | List::Exit | List::IoUring),
@@ -247,7 +249,7 @@ fields! {
     103 "exit" Exit: Exit Order Call,
     104 "success" Success: Number Order Call,
     105 "path" Path: Path Equal Call,
-    106 "perm" Perm: Perm Equal Exit,
+    106 "perm" Perm: Perm Equality Exit,
     107 "dir" Dir: Path Equal Call,
     108 "filetype" FileType: FileType Equality Call,
     109 "obj_uid" ObjUid: Uid Order Call,
@@ -259,7 +261,7 @@ fields! {
     201 "a1" A1: Hex All Call,
     202 "a2" A2: Hex All Call,
     203 "a3" A3: Hex All Call,
-    210 "key" Key: Key Equal Everywhere,
+    210 "key" Key: Key Equal NoMessage,
     1001 "cont_path" ContPath: Path Equality Exit,
     1002 "cont_dir" ContDir: Path Equality Exit,
     1003 "cont_exe" ContExe: Path Equality Exit,
@@ -284,11 +286,11 @@ impl Field {
         row.map_or(Field::Other(number), |row| row.field)
     }
 
-    /// The field of a name, `loginuid` for `auid` as auditctl has it.
+    /// The field of a name in any case, `loginuid` for `auid` as auditctl has it.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        let name = if name == "loginuid" { "auid" } else { name };
-        FIELDS.iter().find(|row| row.name == name).map(|row| row.field)
+        let name = if name.eq_ignore_ascii_case("loginuid") { "auid" } else { name };
+        FIELDS.iter().find(|row| row.name.eq_ignore_ascii_case(name)).map(|row| row.field)
     }
 
     /// Its number.

@@ -17,11 +17,13 @@ mod error;
 mod evaluate;
 mod facts;
 mod field;
+mod options;
 mod parse;
 mod paths;
 mod print;
 mod rule;
 mod statement;
+mod warning;
 mod wire;
 mod words;
 
@@ -32,6 +34,7 @@ pub use field::{Comparison, Field, Operator};
 pub use parse::{Change, Context};
 pub use rule::{Action, Condition, InKernel, List, NoRoom, Rule, Syscalls, Value};
 pub use statement::{Setting, Signal, Statement};
+pub use warning::Warning;
 pub use wire::WireError;
 
 #[cfg(test)]

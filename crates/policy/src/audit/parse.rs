@@ -10,6 +10,7 @@ use super::error::{RuleError, RuleErrorKind};
 use super::field::{
     Comparison, FIELDS, FILE_TYPES, FS_TYPES, Field, Kind, Operator, Operators, PERMISSIONS, Row,
 };
+use super::options::Given;
 use super::rule::{Action, Condition, List, Rule, Syscalls, Value};
 use super::words::{Word, unescape, words};
 
@@ -40,6 +41,7 @@ pub enum Change {
 impl Change {
     /// A rule in auditctl's words, without `auditctl` before them. Numbers may be decimal,
     /// octal with a 0 and hexadecimal with 0x before them; unlike auditctl's they are never cut.
+    /// Names are in any case, but for lists, actions, users, groups, `all` and `unset`.
     ///
     /// # Errors
     /// With the bytes of the first word that is wrong.
@@ -51,32 +53,36 @@ impl Change {
         let end = Word { text: "", start: line.len() };
         let mut words = words.into_iter();
         let mut rule: Option<Builder<'_>> = None;
-        while let Some(option) = words.next() {
-            let Some(letter) = OPTIONS.iter().find(|known| **known == option.text) else {
-                return Err(wrong(option, RuleErrorKind::Option(option.text.into())));
-            };
-            let Some(argument) = words.next() else {
-                return Err(wrong(end, RuleErrorKind::Argument(letter)));
-            };
-            if matches!(*letter, "-a" | "-A" | "-d" | "-w" | "-W") {
+        // What of the system calls stands before the rule's beginning.
+        let mut early: Vec<(Given<'_>, Word<'_>)> = Vec::new();
+        while let Some(word) = words.next() {
+            let option = Given::of_rule(word)?;
+            let argument = option.argument(&mut words, end)?;
+            if matches!(option.name, "-a" | "-A" | "-d" | "-w" | "-W") {
                 if rule.is_some() {
-                    return Err(wrong(option, RuleErrorKind::Begun));
+                    return Err(wrong(word, RuleErrorKind::Begun));
                 }
-                rule = Some(Builder::begin(letter, argument, context)?);
+                let begun = rule.insert(Builder::begin(option.name, argument, context)?);
+                for (_, calls) in early.drain(..) {
+                    begun.calls(calls)?;
+                }
                 continue;
             }
-            let Some(rule) = &mut rule else {
-                return Err(wrong(option, RuleErrorKind::NotBegun(letter)));
-            };
-            match *letter {
-                "-S" => rule.calls(argument)?,
-                "-F" => rule.field(argument)?,
-                "-C" => rule.comparison(argument)?,
-                "-p" => rule.permissions(argument)?,
-                _ => rule.key(argument)?,
+            match (&mut rule, option.name) {
+                (None, "-S") => early.push((option, argument)),
+                (None, name) => return Err(wrong(word, RuleErrorKind::NotBegun(name))),
+                (Some(rule), "-S") => rule.calls(argument)?,
+                (Some(rule), "-F") => rule.field(argument)?,
+                (Some(rule), "-C") => rule.comparison(argument)?,
+                (Some(rule), "-p") => rule.permissions(argument)?,
+                (Some(rule), _) => rule.named_key(word, argument)?,
             }
         }
-        rule.ok_or_else(|| wrong(end, RuleErrorKind::Empty))?.finish()
+        match (rule, early.first()) {
+            (Some(rule), _) => rule.finish(),
+            (None, Some((calls, _))) => Err(wrong(calls.word, RuleErrorKind::NotBegun("-S"))),
+            (None, None) => Err(wrong(end, RuleErrorKind::Empty)),
+        }
     }
 
     /// The rule itself.
@@ -87,8 +93,6 @@ impl Change {
         }
     }
 }
-
-const OPTIONS: [&str; 10] = ["-a", "-A", "-d", "-w", "-W", "-S", "-F", "-C", "-p", "-k"];
 
 /// `b64` and `b32` of a machine.
 pub(super) fn native(machine: Machine) -> (Option<Machine>, Option<Machine>) {
@@ -192,9 +196,12 @@ impl<'c> Builder<'c> {
     }
 
     fn number_of_call(&self, text: &str) -> Option<u32> {
+        if text.starts_with(|first: char| first.is_ascii_digit()) {
+            return number(text);
+        }
         match self.list {
-            List::IoUring => number_named(process::URING, text).or_else(|| text.parse().ok()),
-            _ => self.machine.syscall_number(text.as_bytes()),
+            List::IoUring => number_named(process::URING, text),
+            _ => self.machine.syscall_number(text.to_ascii_lowercase().as_bytes()),
         }
     }
 
@@ -302,6 +309,13 @@ impl<'c> Builder<'c> {
         self.push(argument, Condition { field: Field::Perm, operator: Operator::Equal, value })
     }
 
+    /// -k
+    fn named_key(&mut self, option: Word<'_>, argument: Word<'_>) -> Result<(), RuleError> {
+        let row = Field::Key.row().ok_or_else(|| wrong(argument, RuleErrorKind::Empty))?;
+        self.allowed(row, Operator::Equal, option)?;
+        self.key(argument)
+    }
+
     fn key(&mut self, argument: Word<'_>) -> Result<(), RuleError> {
         if !self.keys.is_empty() {
             self.keys.push(Rule::KEY_SEPARATOR);
@@ -394,7 +408,7 @@ impl<'c> Builder<'c> {
 
     fn arch(&self, row: &Row, word: Word<'_>) -> Result<Machine, RuleError> {
         let (long, short) = native(self.context.machine());
-        let known = match word.text {
+        let known = match word.text.to_ascii_lowercase().as_str() {
             "b64" => long,
             "b32" => short,
             text => number(text)
@@ -459,7 +473,17 @@ fn head(argument: Word<'_>) -> Result<(List, Action), RuleError> {
         let read = |list: &str, action: &str| List::from_name(list).zip(Action::from_name(action));
         read(one, other).or_else(|| read(other, one))
     });
-    both.ok_or_else(|| wrong(argument, RuleErrorKind::Head(argument.text.into())))
+    both.ok_or_else(|| {
+        let deprecated = argument
+            .text
+            .split_once(',')
+            .is_some_and(|(list, action)| List::from_name(list).is_some() && action == "possible");
+        let kind = match deprecated {
+            true => RuleErrorKind::Possible,
+            false => RuleErrorKind::Head(argument.text.into()),
+        };
+        wrong(argument, kind)
+    })
 }
 
 /// What is compared, how, and with what.
@@ -499,7 +523,8 @@ pub(super) fn number(text: &str) -> Option<u32> {
 
 /// What a call returned: a number or the name of an error, which is returned as its negative.
 fn exit(text: &str) -> Option<u32> {
-    let named = |name: &str| errno::number(name.as_bytes()).map(u32::cast_signed);
+    let named =
+        |name: &str| errno::number(name.to_ascii_uppercase().as_bytes()).map(u32::cast_signed);
     let code = match text.strip_prefix('-') {
         Some(name) => named(name).map(|code| -code),
         None => named(text),
@@ -517,7 +542,7 @@ fn permissions(text: &str) -> Option<u32> {
 }
 
 fn number_named(table: Named, name: &str) -> Option<u32> {
-    table.iter().find(|(_, known)| *known == name).map(|(number, _)| *number)
+    table.iter().find(|(_, known)| known.eq_ignore_ascii_case(name)).map(|(number, _)| *number)
 }
 
 /// `PATH_MAX`, the NUL included.

@@ -3,11 +3,13 @@
 //! As `auditctl -l` of 3.0.9 prints it, but where that is no rule or another one: a file's type is
 //! its name, `exe!=` stays that, a watch whose action is `never` or whose fields stand in another
 //! order is written with -a, `arch` stays where it is among the conditions, an architecture that is
-//! not this machine's has its name, and a blank in a path has a backslash before it.
+//! not this machine's has its name, and a blank in a path, and a backslash that must, has a backslash
+//! before it.
 
 use std::fmt::Write;
 
 use record::RecordType;
+use record::interpret::{EventContext, Interpreter, Names, Reading};
 use record::tables::syscall::Machine;
 use record::tables::{errno, name_of, process};
 
@@ -20,16 +22,17 @@ impl Rule {
     /// The rule in auditctl's words, where `b64` and `b32` are the architectures of `machine`.
     #[must_use]
     pub fn to_text(&self, machine: Machine) -> String {
-        self.print(machine, Names::Plain)
+        self.print(machine, None)
     }
 
-    /// The same with more names, as `auditctl -l -i` prints it.
+    /// The same with more names, as `auditctl -l -i` prints it, for people only: arguments of a rule
+    /// for one call are what they are to that.
     #[must_use]
-    pub fn to_names(&self, machine: Machine) -> String {
-        self.print(machine, Names::More)
+    pub fn to_names(&self, machine: Machine, names: &dyn Names) -> String {
+        self.print(machine, Some(names))
     }
 
-    fn print(&self, machine: Machine, names: Names) -> String {
+    fn print(&self, machine: Machine, names: Option<&dyn Names>) -> String {
         let mut line = String::new();
         if let Some((path, perm, keys)) = self.as_watch() {
             line.push_str("-w ");
@@ -46,17 +49,26 @@ impl Rule {
         // The names of calls need the architecture, so -S stands behind it.
         let arch = self.conditions.iter().rposition(|condition| condition.field == Field::Arch);
         let (before, behind) = self.conditions.split_at(arch.map_or(0, |at| at + 1));
+        let mut manner = Manner { machine, names, call: None };
         for condition in before {
-            push_condition(condition, machine, names, &mut line);
+            manner.push(condition, &mut line);
         }
         let numbering = before.last().and_then(|condition| match condition.value {
             Value::Number(arch) => Machine::from_audit_arch(arch),
             Value::Text(_) | Value::Wide(_) => None,
         });
+        let mut calls = self.syscalls.iter();
+        if self.list == List::Exit
+            && let (Some(number), None) = (calls.next(), calls.next())
+        {
+            let syscall = Some(number);
+            let context = EventContext { machine: numbering, syscall, ..EventContext::default() };
+            manner.call = names.map(|names| (names, context));
+        }
         let numbering = if arch.is_some() { numbering } else { Some(machine) };
         self.push_calls(numbering, &mut line);
         for condition in behind {
-            push_condition(condition, machine, names, &mut line);
+            manner.push(condition, &mut line);
         }
         line
     }
@@ -106,14 +118,39 @@ impl Rule {
     }
 }
 
-/// Whether architectures have their names, and what is unset has none.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Names {
-    Plain,
-    More,
+/// How the conditions are printed.
+struct Manner<'n> {
+    machine: Machine,
+    /// Where there are some, architectures have their names, and what is unset has none.
+    names: Option<&'n dyn Names>,
+    /// The only call, and what of its arguments was printed.
+    call: Option<(&'n dyn Names, EventContext)>,
 }
 
-fn push_condition(condition: &Condition, machine: Machine, names: Names, line: &mut String) {
+impl Manner<'_> {
+    fn push(&mut self, condition: &Condition, line: &mut String) {
+        let Condition { field, operator, value } = condition;
+        let argument = matches!(field, Field::A0 | Field::A1 | Field::A2 | Field::A3);
+        match (&mut self.call, value, field.name()) {
+            (Some((names, context)), Value::Number(number), Some(name)) if argument => {
+                match field {
+                    Field::A0 => context.a0 = u64::from(*number),
+                    Field::A1 => context.a1 = u64::from(*number),
+                    _ => {}
+                }
+                let of = Reading { kind: RecordType::SYSCALL, enriched: b"", context: *context };
+                let (mut meaning, digits) = (Vec::new(), format!("{number:x}"));
+                let interpreter = Interpreter::new(*names);
+                interpreter.value(&of, name.as_bytes(), digits.as_bytes(), &mut meaning);
+                let meaning = String::from_utf8_lossy(&meaning);
+                let _ = write!(line, " -F {name}{}{meaning}", operator.sign());
+            }
+            _ => push_condition(condition, self.machine, self.names.is_some(), line),
+        }
+    }
+}
+
+fn push_condition(condition: &Condition, machine: Machine, named: bool, line: &mut String) {
     let Condition { field, operator, value } = condition;
     let sign = operator.sign();
     let Some(row) = field.row() else {
@@ -133,7 +170,7 @@ fn push_condition(condition: &Condition, machine: Machine, names: Names, line: &
         }
         Value::Number(number) => {
             let _ = write!(line, " -F {}{sign}", row.name);
-            push_number(*number, row.kind, machine, names, line);
+            push_number(*number, row.kind, machine, named, line);
         }
         Value::Wide(u64::MAX) => {
             let _ = write!(line, " -F {}{sign}unset", row.name);
@@ -154,13 +191,11 @@ fn push_condition(condition: &Condition, machine: Machine, names: Names, line: &
     }
 }
 
-fn push_number(number: u32, kind: Kind, machine: Machine, names: Names, line: &mut String) {
+fn push_number(number: u32, kind: Kind, machine: Machine, named: bool, line: &mut String) {
     let signed = number.cast_signed();
     let name = match kind {
-        Kind::Arch if names == Names::More => Machine::from_audit_arch(number).map(Machine::name),
-        Kind::LoginUid | Kind::Session if names == Names::More && number == u32::MAX => {
-            Some("unset")
-        }
+        Kind::Arch if named => Machine::from_audit_arch(number).map(Machine::name),
+        Kind::LoginUid | Kind::Session if named && number == u32::MAX => Some("unset"),
         Kind::Arch => match (Machine::from_audit_arch(number), native(machine)) {
             (Some(known), (long, _)) if Some(known) == long => Some("b64"),
             (Some(known), (_, short)) if Some(known) == short => Some("b32"),

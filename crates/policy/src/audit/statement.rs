@@ -1,6 +1,7 @@
 //! A line of a rules file, or what follows `auditctl` on a command line: one grammar.
 
 use super::error::{RuleError, RuleErrorKind};
+use super::options::Given;
 use super::parse::{Change, Context, number, wrong};
 use super::words::{Word, push_escaped, unescape, words};
 
@@ -104,9 +105,6 @@ const SIGNALS: [(&str, Signal); 10] = [
     ("state", Signal::Cont),
 ];
 
-/// The options that a rule is made of; the others each are a statement.
-const OF_RULES: [&str; 10] = ["-a", "-A", "-d", "-w", "-W", "-S", "-F", "-C", "-p", "-k"];
-
 /// Those that are settings.
 const SETTINGS: [&str; 5] = ["-e", "-f", "-r", "-b", "--backlog_wait_time"];
 
@@ -123,12 +121,13 @@ impl Statement {
         let all = words(line);
         let mut rest = all.iter().copied();
         let Some(first) = rest.next() else { return Ok(Statement::Nothing) };
-        if OF_RULES.contains(&first.text) {
+        let option = Given::read(first)?;
+        if option.in_rule().is_some() {
             return Change::parse(line, context).map(|change| Statement::Change(Box::new(change)));
         }
         let end = Word { text: "", start: line.len() };
         let mut words = Rest { rest, end };
-        let statement = match first.text {
+        let statement = match option.name {
             "-D" => Statement::DeleteAll { key: words.key()? },
             "-l" => match words.next() {
                 None => Statement::List { key: None, interpret: false },
@@ -144,14 +143,20 @@ impl Statement {
                 Some(word) if word.text == "-i" => Statement::Status { interpret: true },
                 Some(word) => return Err(wrong(word, RuleErrorKind::Beside("-s"))),
             },
-            option if SETTINGS.contains(&option) => return settings(&all, end),
+            name if SETTINGS.contains(&name) => return settings(&all, end),
             "-m" => {
-                let text = words.argument("-m")?;
-                Statement::Message(unescape(text.text))
+                let word = option.argument(&mut words.rest, end)?;
+                let text = unescape(word.text);
+                if text.iter().any(|byte| *byte < b' ') {
+                    let allowed = "a text without bytes below 32";
+                    let (option, value) = (option.name, word.text.into());
+                    return Err(wrong(word, RuleErrorKind::Setting { option, value, allowed }));
+                }
+                Statement::Message(text)
             }
             "-t" => Statement::Trim,
             "-q" => {
-                let both = words.argument("-q")?;
+                let both = option.argument(&mut words.rest, end)?;
                 let (mount, subtree) = both
                     .text
                     .split_once(',')
@@ -163,12 +168,12 @@ impl Statement {
             "-i" => Statement::Ignore,
             "-v" => Statement::Version,
             "-h" => Statement::Help,
-            "-R" => Statement::Read(unescape(words.argument("-R")?.text)),
+            "-R" => Statement::Read(unescape(option.argument(&mut words.rest, end)?.text)),
             "--reset-lost" => Statement::ResetLost,
             "--reset_backlog_wait_time_actual" => Statement::ResetWaited,
             "--loginuid-immutable" => Statement::FreezeLoginUid,
             "--signal" => {
-                let word = words.argument("--signal")?;
+                let word = option.argument(&mut words.rest, end)?;
                 let is_it = |name: &str| match name.chars().any(char::is_lowercase) {
                     true => name == word.text,
                     false => name.eq_ignore_ascii_case(word.text),
@@ -181,10 +186,10 @@ impl Statement {
                 };
                 Statement::Signal(signal.ok_or_else(|| wrong(word, unknown()))?.1)
             }
-            option => return Err(wrong(first, RuleErrorKind::Option(option.into()))),
+            _ => return Err(wrong(first, RuleErrorKind::Option(first.text.into()))),
         };
         match words.next() {
-            Some(more) => Err(wrong(more, RuleErrorKind::Beside(known(first.text)))),
+            Some(more) => Err(wrong(more, RuleErrorKind::Beside(option.name))),
             None => Ok(statement),
         }
     }
@@ -235,18 +240,16 @@ impl<'t, I: Iterator<Item = Word<'t>>> Rest<'t, I> {
 fn settings(words: &[Word<'_>], end: Word<'_>) -> Result<Statement, RuleError> {
     let mut settings = Vec::new();
     let mut words = words.iter().copied();
-    while let Some(option) = words.next() {
-        if !SETTINGS.contains(&option.text) {
-            return Err(wrong(option, RuleErrorKind::Beside("a setting")));
-        }
-        let option = known(option.text);
-        let Some(word) = words.next() else {
-            return Err(wrong(end, RuleErrorKind::Argument(option)));
-        };
-        let digits = word.text.bytes().all(|byte| byte.is_ascii_digit());
+    while let Some(word) = words.next() {
+        let given = Given::read(word).ok().filter(|given| SETTINGS.contains(&given.name));
+        let given = given.ok_or_else(|| wrong(word, RuleErrorKind::Beside("a setting")))?;
+        let word = given.argument(&mut words, end)?;
+        let option = given.name;
+        // No sign.
+        let digits = word.text.starts_with(|first: char| first.is_ascii_digit());
         let value = number(word.text).filter(|_| digits);
         let (value, allowed) = match option {
-            "-e" | "-f" => (value.filter(|value| *value <= 2), "0, 1 or 2"),
+            "-e" | "-f" => (value.filter(|value| *value <= 2 && word.text.len() == 1), "0, 1 or 2"),
             _ => (value, "a number from 0 to 4294967295"),
         };
         let unknown = || RuleErrorKind::Setting { option, value: word.text.into(), allowed };
@@ -260,25 +263,4 @@ fn settings(words: &[Word<'_>], end: Word<'_>) -> Result<Statement, RuleError> {
         });
     }
     Ok(Statement::Set(settings))
-}
-
-/// The option as a text that lasts.
-fn known(option: &str) -> &'static str {
-    const ALONE: [&str; 13] = [
-        "-D",
-        "-l",
-        "-s",
-        "-m",
-        "-t",
-        "-q",
-        "-c",
-        "-i",
-        "-v",
-        "-R",
-        "--reset-lost",
-        "--reset_backlog_wait_time_actual",
-        "--loginuid-immutable",
-    ];
-    let mut all = ALONE.into_iter().chain(SETTINGS);
-    all.find(|known| *known == option).unwrap_or("this option")
 }

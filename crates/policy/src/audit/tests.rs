@@ -3,6 +3,7 @@ use record::Line;
 use record::tables::syscall::Machine;
 
 use super::field::FIELDS;
+use super::words::{unescape, words};
 use super::*;
 
 /// A machine of x86-64 that knows alice (1000), her group (100), and that `/etc` is a directory.
@@ -106,7 +107,22 @@ fn rules_are_printed_as_auditctl_prints_them() {
         ("-a never,exit -F path=/x -F perm=r", "-a never,exit -S all -F path=/x -F perm=r"),
         ("-a always,exit -F perm=r -F path=/x", "-a always,exit -S all -F perm=r -F path=/x"),
         ("-a always,exit -F exe!=/x -S open", "-a always,exit -S open -F exe!=/x"),
-        (r"-w /tmp/a\ b\x0a\x5cx41\y -p wa", r"-w /tmp/a\ b\x0a\x5cx41\y -p wa"),
+        (r"-w /tmp/a\ b\x0a\\x0a\x5cx41\y\\ -p wa", r"-w /tmp/a\ b\x0a\\x0a\x5cx41\y\\ -p wa"),
+        (r"-w /etc/dev-disk\\x2dby.mount -p r", r"-w /etc/dev-disk\x2dby.mount -p r"),
+        // Which 3.0.9 does not take.
+        ("-a always,exit -S open -F perm!=r", "-a always,exit -S open -F perm!=r"),
+        // Where it takes any case.
+        (
+            "-a always,exit -F ARCH=B64 -S OpenAt,0x3b,010 -F AUID=0 -F exit=-eacces -C UID!=Euid",
+            "-a always,exit -F arch=b64 -S lseek,execve,openat -F auid=0 -F exit=-EACCES -C uid!=euid",
+        ),
+        (
+            "-a always,exit -F filetype=FIFO -F Key=K",
+            "-a always,exit -S all -F filetype=fifo -F key=K",
+        ),
+        ("-a never,filesystem -F fstype=TraceFS", "-a never,filesystem -F fstype=tracefs"),
+        ("-a always,exit -F arch=X86_64", "-a always,exit -F arch=b64 -S all"),
+        ("-a always,exclude -F msgtype=avc", "-a always,exclude -F msgtype=AVC"),
         (
             "-a always,exit -F uid=0 -F arch=aarch64 -S openat",
             "-a always,exit -F uid=0 -F arch=aarch64 -S openat",
@@ -156,7 +172,27 @@ fn what_is_wrong_is_said_with_its_place_and_what_would_be_right() {
         ("-a always,exit -F =0", "=0", "no comparison", "a field"),
         ("-a always,exit -F uid&5", "uid", "`uid` does not take `&`", "= != < <= > >="),
         ("-a always,exit -F inode>5", "inode", "does not take `>`", "= !="),
-        ("-a always,exit -F perm!=r", "perm", "does not take `!=`", "it takes ="),
+        ("-a always,exit -F perm>r", "perm", "does not take `>`", "it takes = !="),
+        ("-a never,user -F uid=0 -k x", "-k", "`key` is not known on the user", "leave it out"),
+        ("-a never,user -F exe=/x -kx", "-kx", "`key` is not known on the user", "leave it out"),
+        ("-a always,exclude -F pid=1 -F key=x", "key", "not known on the exclude", "leave it out"),
+        (
+            "-a exit,possible -S nope",
+            "exit,possible",
+            "`possible` is deprecated",
+            "always or never",
+        ),
+        ("-a always,EXIT", "always,EXIT", "no list", "io_uring"),
+        ("-a always,exit -S ALL", "ALL", "no system call `ALL`", ""),
+        ("-a always,exit -S 08", "08", "no system call `08`", ""),
+        ("-a always,exit -F auid=UNSET", "UNSET", "no user `UNSET`", ""),
+        ("-a always,exit -Fuidd=0", "uidd", "unknown field `uidd`", "`uid`"),
+        ("-a always,exit -S", "", "-S lacks", ""),
+        ("-Sopen -F uid=0 -a always,exit", "-F", "-F before the rule has begun", "begin with -a"),
+        ("-S open -Sclose", "-S", "-S before the rule has begun", "begin with -a"),
+        ("-S opne -a always,exit", "opne", "no system call `opne`", "`open`"),
+        ("-S open -a always,task", "open", "task list is not for", "leave -S out"),
+        ("-S open -a always,exit -F arch=b64", "arch", "behind the system calls", "before -S"),
         ("-a always,exit -F auid>=unset", "auid>=unset", "does not take `>=`", "= !="),
         (
             "-a always,exit -F msgtype=AVC",
@@ -272,6 +308,106 @@ fn bytes_that_are_no_rule_are_refused_with_the_reason() {
     assert_eq!(rule.to_text(Machine::X86_64), "-a always,exit -S all -F f77=5");
 }
 
+/// Each pair is the same to auditctl 3.0.9.
+#[test]
+fn options_are_taken_as_getopt_takes_them() {
+    for (one, other) in [
+        ("-aalways,exit -Farch=b64 -Sopen -kx", "-a always,exit -F arch=b64 -S open -k x"),
+        ("-Aalways,exit -Cuid=euid", "-A always,exit -C uid=euid"),
+        ("-w/etc -pwa -kx", "-w /etc -p wa -k x"),
+        ("-W/etc", "-W /etc"),
+        ("-S open -S close -a always,exit -k x", "-a always,exit -S open,close -k x"),
+        ("-S open -w /etc", "-w /etc"),
+        ("-b8192 -e1 -f 2 -r0", "-b 8192 -e 1 -f 2 -r 0"),
+        ("-b 0x40", "-b 64"),
+        ("--backlog_wait_time=60000", "--backlog_wait_time 60000"),
+        ("--back=1 -b2", "--backlog_wait_time 1 -b 2"),
+        ("--reset-l", "--reset-lost"),
+        ("--reset_", "--reset_backlog_wait_time_actual"),
+        ("--l", "--loginuid-immutable"),
+        ("--sig=usr1", "--signal usr1"),
+        ("-mhello", "-m hello"),
+        ("-q/a,/b", "-q /a,/b"),
+    ] {
+        assert_eq!(Statement::parse(one, &Here).unwrap(), Statement::parse(other, &Here).unwrap());
+    }
+    for (line, wrong) in [
+        ("--reset", "--reset"),
+        ("--reset-lost=3", "--reset-lost=3"),
+        ("--", "--"),
+        ("-", "-"),
+        ("-é", "-é"),
+        ("-lx", "-lx"),
+        ("-R/etc/audit/audit.rules", "-R/etc/audit/audit.rules"),
+        ("-e11", "11"),
+        ("-e2x", "2x"),
+        ("--backlog_wait_time=", ""),
+        ("--signal=x", "x"),
+        ("-ma\\x0ab", "a\\x0ab"),
+        ("-b 1 -x", "-x"),
+    ] {
+        let error = Statement::parse(line, &Here).unwrap_err();
+        assert_eq!(line.get(error.span.clone()), Some(wrong), "{line}: {error}");
+    }
+}
+
+#[test]
+fn what_is_hardly_meant_is_warned_of() {
+    use Warning::{Numbers, Relative, Wildcard};
+    let cases: [(&str, &[Warning]); 12] = [
+        ("-a always,exit -S openat", &[Numbers]),
+        ("-S getpid -A always,exit", &[Numbers]),
+        ("-d always,exit -S openat", &[]),
+        ("-a always,exit -F arch=b64 -S openat", &[]),
+        ("-a always,exit -S all", &[]),
+        ("-a always,exit", &[]),
+        ("-a always,io_uring -S openat", &[]),
+        ("-w /etc/../etc", &[Relative]),
+        ("-w /etc/a..b", &[]),
+        ("-w /etc/pass*", &[Wildcard]),
+        ("-W /etc/pass?", &[Wildcard]),
+        ("-a always,exit -F dir=/../?", &[Relative, Wildcard]),
+    ];
+    for (line, expected) in cases {
+        let change = Change::parse(line, &Here).unwrap();
+        assert_eq!(change.warnings(Machine::X86_64), expected, "{line}");
+    }
+    let change = Change::parse("-a always,exit -S openat", &Here).unwrap();
+    assert_eq!(change.warnings(Machine::Riscv64), []);
+}
+
+/// What `auditctl -l -i` of 3.0.9 prints.
+#[test]
+fn arguments_of_one_call_are_what_they_are_to_it() {
+    use record::interpret::Numeric;
+    for (line, printed) in [
+        (
+            "-a always,exit -F arch=b64 -S openat -F a0=-100 -F a2=0x241 -F a3=0644",
+            "-a always,exit -F arch=x86_64 -S openat -F a0=AT_FDCWD -F a2=O_WRONLY|O_CREAT|O_TRUNC -F a3=0x1a4",
+        ),
+        (
+            "-a always,exit -F arch=b64 -S openat,open -F a0=-100",
+            "-a always,exit -F arch=x86_64 -S open,openat -F a0=0xFFFFFF9C",
+        ),
+        (
+            "-a always,exit -F arch=b64 -S openat -F a2&=0x40",
+            "-a always,exit -F arch=x86_64 -S openat -F a2&=O_RDONLY|O_CREAT",
+        ),
+        ("-a always,exit -S openat -F a2=0x4A", "-a always,exit -S openat -F a2=0x4a"),
+        (
+            "-a always,exit -F arch=b64 -S socket -F a0=2 -F a1=1 -F a2=6",
+            "-a always,exit -F arch=x86_64 -S socket -F a0=inet -F a1=SOCK_STREAM -F a2=tcp",
+        ),
+        (
+            "-a always,exit -F arch=b32 -S socketcall -F a0=5",
+            "-a always,exit -F arch=i386 -S socketcall -F a0=accept",
+        ),
+        ("-a always,exit -F a0=5 -F auid=-1", "-a always,exit -S all -F a0=0x5 -F auid=unset"),
+    ] {
+        assert_eq!(parse(line).to_names(Machine::X86_64, &Numeric), printed, "{line}");
+    }
+}
+
 #[test]
 fn keys_are_told_apart() {
     let rule = parse("-w /x -k one -k two");
@@ -337,6 +473,15 @@ fn rule() -> impl Strategy<Value = Option<Rule>> {
     )
 }
 
+/// Bytes, most of them such as mean something to the words of a line.
+fn awkward() -> impl Strategy<Value = Vec<u8>> {
+    let byte = prop_oneof![
+        4 => prop::sample::select(br"\\ x0af2d,=".to_vec()),
+        1 => 1_u8..,
+    ];
+    prop::collection::vec(byte, 0..30)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
 
@@ -351,17 +496,26 @@ proptest! {
     }
 
     #[test]
-    fn any_path_survives_the_text(path in prop::collection::vec(1_u8.., 0..30), key in "\\PC{1,20}") {
+    fn any_path_survives_the_text(path in awkward(), key in prop::collection::vec(2_u8.., 1..20)) {
         let mut rule = parse("-w /x -p r -k k");
         let slash = |path: &[u8]| [b"/", path, b"x"].concat();
         rule.conditions[0].value = Value::Text(slash(&path));
-        rule.conditions[2].value = Value::Text(key.into_bytes());
+        rule.conditions[2].value = Value::Text(key);
         let text = rule.to_text(Machine::X86_64);
         prop_assert_eq!(parse(&text), rule, "{}", text);
     }
 
     #[test]
-    fn any_text_is_a_rule_or_an_error_in_it(line in "(-[aAdwWSFCpk] ?[!-~ \\\\]{0,12} ?){0,6}|\\PC{0,40}") {
+    fn any_words_are_the_same_in_a_line(all in prop::collection::vec(awkward(), 1..5)) {
+        let some: Vec<&[u8]> = all.iter().map(Vec::as_slice).filter(|word| !word.is_empty()).collect();
+        let line = Statement::line(&some).unwrap();
+        prop_assert!(!line.contains(char::is_control));
+        let read: Vec<_> = words(&line).iter().map(|word| unescape(word.text)).collect();
+        prop_assert_eq!(read, some, "{}", line);
+    }
+
+    #[test]
+    fn any_text_is_a_rule_or_an_error_in_it(line in "(-[aAdwWSFCpk] {0,1}[!-~ \\\\]{0,12} ?){0,6}|\\PC{0,40}") {
         match Change::parse(&line, &Here) {
             Ok(change) => {
                 let rule = change.rule();

@@ -1,8 +1,9 @@
 //! The words of a line, and what may stand in one.
 //!
-//! auditctl knows one escape: a blank in a word has a backslash before it. Here a byte that no line
-//! can have (`\x0a`) can be written too, and a backslash that would be taken for one of the two
-//! (`\x5c`); any other backslash is itself.
+//! auditctl knows two escapes: a blank in a word and a backslash have a backslash before them. Here
+//! a byte that no line can have can be written too, as `\x0a` in small digits: a control character, or
+//! one above 0x7f. Any other backslash is itself, so that a name as systemd makes it
+//! (`dev-disk\x2dby.mount`) need not be written otherwise.
 
 use std::ops::Range;
 
@@ -49,7 +50,7 @@ pub(super) fn words(line: &str) -> Vec<Word<'_>> {
         } else if start.is_none() {
             start = Some(at);
         }
-        escaped = byte == b'\\';
+        escaped = byte == b'\\' && !escaped;
     }
     if let Some(start) = start {
         words.push(Word { text: line.get(start..).unwrap_or_default(), start });
@@ -77,40 +78,44 @@ pub(super) fn unescape(word: &str) -> Vec<u8> {
 /// What a backslash and so many bytes behind it stand for together.
 fn escape(byte: u8, behind: &[u8]) -> Option<(u8, usize)> {
     match (byte, behind) {
-        (b'\\', [b' ', ..]) => Some((b' ', 1)),
+        (b'\\', [meant @ (b' ' | b'\\'), ..]) => Some((*meant, 1)),
         (b'\\', [b'x', high, low, ..]) => {
-            let digit =
-                |byte: &u8| char::from(*byte).to_digit(16).and_then(|d| u8::try_from(d).ok());
-            Some((digit(high)? << 4 | digit(low)?, 3))
+            let meant = digit(*high)? << 4 | digit(*low)?;
+            (meant.is_ascii_control() || !meant.is_ascii()).then_some((meant, 3))
         }
+        _ => None,
+    }
+}
+
+/// Of the digits that [`push_byte`] writes.
+fn digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
         _ => None,
     }
 }
 
 /// As a word: what [`unescape`] makes `bytes` of.
 pub(super) fn push_escaped(bytes: &[u8], line: &mut String) {
+    let mut behind = bytes;
     for chunk in bytes.utf8_chunks() {
-        let mut chars = chunk.valid().char_indices();
-        while let Some((at, one)) = chars.next() {
-            let behind = chars.as_str().as_bytes();
-            // The next word's blank, or the rest of this one, must not make an escape of it.
-            let is_last = at + 1 == chunk.valid().len();
+        for one in chunk.valid().chars() {
+            behind = behind.get(one.len_utf8()..).unwrap_or_default();
+            let is_plain = behind.first().is_some_and(u8::is_ascii_graphic);
             match one {
                 ' ' => line.push_str("\\ "),
-                '\\' if is_last || escape(b'\\', behind).is_some() => line.push_str("\\x5c"),
-                '\0'..='\x20' | '\x7f' => push_byte(u8::try_from(one).unwrap_or(0), line),
-                // Blanks to others, such as U+0085.
+                // What is written behind it, or the next word's blank, must not make an escape of it.
+                '\\' if !is_plain || escape(b'\\', behind).is_some() => line.push_str("\\\\"),
+                // Blanks to others, such as U+0085, too.
                 one if one.is_control() => {
-                    for byte in one.encode_utf8(&mut [0; 4]).bytes() {
-                        push_byte(byte, line);
-                    }
+                    one.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| push_byte(byte, line));
                 }
                 one => line.push(one),
             }
         }
-        for byte in chunk.invalid() {
-            push_byte(*byte, line);
-        }
+        behind = behind.get(chunk.invalid().len()..).unwrap_or_default();
+        chunk.invalid().iter().for_each(|byte| push_byte(*byte, line));
     }
 }
 

@@ -7,13 +7,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use policy::audit::{Context, RuleError, Statement};
+use policy::audit::{Context, RuleError, RuleErrorKind, Statement};
 use serde::Serialize;
 
 use crate::outcome::{Failure, Kind};
 
 /// The longest file, in bytes: a hundred thousand rules.
 const LONGEST: u64 = 16 << 20;
+
+/// How many characters of a line are printed around what is wrong.
+const WINDOW: usize = 160;
 
 /// Whose file it has to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +39,11 @@ pub(crate) struct Fault {
     pub(crate) length: usize,
     /// The line.
     pub(crate) text: String,
-    pub(crate) message: String,
+    pub(crate) message: Box<str>,
     pub(crate) hint: Option<String>,
+    /// auditctl says so, and passes over the line.
+    #[serde(skip)]
+    pub(crate) is_passed_over: bool,
 }
 
 impl Fault {
@@ -51,21 +57,37 @@ impl Fault {
             column: characters(0..start) + 1,
             length: characters(start..end),
             text: text.chars().map(shown).collect(),
-            message: error.to_string(),
+            message: error.to_string().chars().map(shown).collect(),
             hint: error.hint(),
+            is_passed_over: error.kind == RuleErrorKind::Possible,
         }
     }
 
-    /// As compilers do it.
+    /// As compilers do it; of a long line the part around what is wrong.
     pub(crate) fn print(&self, out: &mut dyn Write) -> io::Result<()> {
-        let Fault { file, line, column, length, text, message, hint } = self;
+        let Fault { file, line, column, message, hint, .. } = self;
+        let (text, before, wrong) = self.window();
         writeln!(out, "{file}:{line}:{column}: {message}")?;
         writeln!(out, "    {text}")?;
-        writeln!(out, "    {:>1$}{2}", "", column - 1, "^".repeat((*length).max(1)))?;
+        writeln!(out, "    {}{}", " ".repeat(before), "^".repeat(wrong))?;
         match hint {
             Some(hint) => writeln!(out, "    hint: {hint}"),
             None => Ok(()),
         }
+    }
+
+    /// What of the line is printed, how many characters of that are before the wrong ones, and how many those
+    /// are.
+    fn window(&self) -> (String, usize, usize) {
+        let (at, count) = (self.column - 1, self.text.chars().count());
+        let from = at.saturating_sub(WINDOW / 2).min(count.saturating_sub(WINDOW));
+        let before = at - from;
+        let wrong = self.length.clamp(1, WINDOW.saturating_sub(before).max(1));
+        let (left, right) = (from > 0, from + WINDOW < count);
+        let mut text = String::from(if left { "..." } else { "" });
+        text.extend(self.text.chars().skip(from).take(WINDOW));
+        text.push_str(if right { "..." } else { "" });
+        (text, before + if left { 3 } else { 0 }, wrong)
     }
 }
 
@@ -85,6 +107,22 @@ pub(crate) struct Placed {
     pub(crate) line: usize,
     pub(crate) text: String,
     pub(crate) statement: Statement,
+}
+
+impl Placed {
+    /// Says on standard error what there is to warn of.
+    pub(crate) fn warn(&self, file: &str, context: &dyn Context) {
+        warn(&format!("{file}:{}", self.line), &self.statement, context);
+    }
+}
+
+/// The same of a statement that stands elsewhere.
+pub(crate) fn warn(place: &str, statement: &Statement, context: &dyn Context) {
+    let Statement::Change(change) = statement else { return };
+    for warning in change.warnings(context.machine()) {
+        // Nobody is left to tell if standard error is gone.
+        let _ = writeln!(io::stderr(), "{place}: warning: {warning}");
+    }
 }
 
 /// A file of rules.
@@ -153,6 +191,7 @@ impl RulesFile {
                 text: String::from_utf8_lossy(bytes).chars().map(shown).collect(),
                 message: "this is not UTF-8".into(),
                 hint: Some("write a byte that no text has as \\xff".into()),
+                is_passed_over: false,
             }
         })?;
         match Statement::parse(text, context) {
@@ -317,6 +356,53 @@ mod tests {
         );
         assert_eq!(lines[1].as_ref().unwrap_err().column, 5);
         assert_eq!(lines[2].as_ref().unwrap().line, 5);
+    }
+
+    #[test]
+    fn of_a_long_line_the_part_around_what_is_wrong_is_printed() {
+        let here = Here::find().unwrap();
+        let printed = |line: &str| {
+            let error = Statement::parse(line, &here).unwrap_err();
+            let fault = Fault::new("x", 1, line, &error);
+            let mut text = Vec::new();
+            fault.print(&mut text).unwrap();
+            let text = String::from_utf8(text).unwrap();
+            let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            (fault, lines)
+        };
+        let key = "k".repeat(100_000);
+        // In the middle, at the end, as what is wrong itself.
+        let (fault, lines) =
+            printed(&format!("-a always,exit -F path={key} -F uidd=0 -F pid={key}"));
+        assert_eq!(fault.column, 24);
+        assert!(lines[1].starts_with("    -a always,exit -F path=kkk"), "{}", lines[1]);
+        assert!(lines[1].ends_with("kkk..."), "{}", lines[1]);
+        assert_eq!(lines[2].trim(), "^".repeat(160 - 23));
+        let before = "-F pid=1 ".repeat(10_000);
+        let (fault, lines) = printed(&format!("-a always,exit -F uidd=0 {before}"));
+        assert_eq!((fault.column, fault.length), (19, 4));
+        let under = |lines: &[String]| {
+            let at = lines[2].find('^').unwrap();
+            lines[1].get(at..at + lines[2].trim().len()).unwrap_or_default().to_owned()
+        };
+        assert_eq!(under(&lines), "uidd");
+        let (fault, lines) = printed(&format!("-m {before} -x {before}"));
+        assert_eq!(fault.column, 7);
+        assert_eq!(under(&lines), "pid=1");
+        // Where no number of columns is too large to print.
+        let calls = "open,".repeat(20_000);
+        let (fault, lines) = printed(&format!("-a always,exit -S {calls}open -F uidd=0"));
+        assert_eq!(fault.column, 100_027);
+        assert_eq!(under(&lines), "uidd");
+        let line = format!("-w /{} -F uidd=1 -F pid=1 {}", "x".repeat(4000), "y".repeat(70_000));
+        let (fault, lines) = printed(&line);
+        assert_eq!(fault.column, 4009);
+        assert_eq!(under(&lines), "uidd");
+        assert!(lines[1].starts_with("    ...xxx") && lines[1].ends_with("yyy..."), "{}", lines[1]);
+        let (fault, lines) = printed(&format!("-w /{} -k", "x".repeat(4000)));
+        assert_eq!(fault.column, 4008);
+        assert!(lines[1].ends_with("xxx -k"), "{}", lines[1]);
+        assert_eq!(lines[2].len(), 4 + 3 + 160 + 1);
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod installed;
 mod meant;
 mod plan;
 
-pub(crate) use file::{Fault, Placed, RulesFile, Trust, in_directory};
+pub(crate) use file::{Fault, Placed, RulesFile, Trust, in_directory, warn};
 pub(crate) use here::Here;
 pub(crate) use installed::{Change, Installed, State};
 pub(crate) use meant::{Meant, keys};

@@ -15,8 +15,8 @@ use crate::verbs::trail::print_json;
 /// Say whether files of rules are rules, and what is wrong with which word
 ///
 /// Looks only: the kernel is not asked and nothing is changed. Users and groups are looked for on this machine,
-/// b64 and b32 are its architectures. Of a directory its *.rules are read, in the order of augenrules. Exit
-/// status 1: something is wrong.
+/// b64 and b32 are its architectures. Of a directory its *.rules are read, in the order of augenrules. What is
+/// a rule and hardly meant so is warned of on standard error. Exit status 1: something is wrong.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   veritrail rules check
@@ -48,6 +48,7 @@ pub(super) fn run(args: &CheckArgs, out: &mut dyn Write) -> Result<Outcome, Fail
         for line in file.statements(&here) {
             match line {
                 Ok(placed) => {
+                    placed.warn(&file.name, &here);
                     report.rules += usize::from(matches!(placed.statement, Statement::Change(_)));
                 }
                 Err(fault) => {

@@ -34,7 +34,10 @@ pub(super) fn run(args: &LoadArgs) -> Result<Outcome, Failure> {
         let file = RulesFile::read(&path, Trust::Owner)?;
         for line in file.statements(&here) {
             match line {
-                Ok(placed) => lines.push((file.name.clone(), placed)),
+                Ok(placed) => {
+                    placed.warn(&file.name, &here);
+                    lines.push((file.name.clone(), placed));
+                }
                 Err(fault) => {
                     faults += 1;
                     // Nobody is left to tell if standard error is gone.

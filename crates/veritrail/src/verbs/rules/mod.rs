@@ -3,6 +3,7 @@
 mod check;
 mod list;
 mod load;
+mod message;
 mod perform;
 
 use std::ffi::OsString;
@@ -38,6 +39,9 @@ pub(crate) struct RulesArgs {
     /// auditctl's options
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
     words: Vec<OsString>,
+    /// They stood behind that name.
+    #[arg(skip)]
+    as_auditctl: bool,
 }
 
 /// The verbs of `veritrail rules`.
@@ -51,7 +55,7 @@ enum Verb {
 impl RulesArgs {
     /// What stands behind `auditctl`.
     pub(crate) fn of_auditctl(words: Vec<OsString>) -> RulesArgs {
-        RulesArgs { verb: None, words }
+        RulesArgs { verb: None, words, as_auditctl: true }
     }
 
     /// Does it.
@@ -60,7 +64,7 @@ impl RulesArgs {
             Some(Verb::Check(args)) => check::run(args, out),
             Some(Verb::List(args)) => list::run(args, out),
             Some(Verb::Load(args)) => load::run(args),
-            None => perform::run(&self.words, out),
+            None => perform::run(&self.words, self.as_auditctl, out),
         }
     }
 }

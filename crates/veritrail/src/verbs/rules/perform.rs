@@ -8,11 +8,13 @@ use std::path::Path;
 use host::audit::{Control, OnFailure, Status};
 use policy::audit::{Change, Context, InKernel, Rule, Setting, Signal, Statement};
 use rustix::process::Pid;
+use rustix::thread::CapabilitySet;
 
 use super::list::{has, listed};
-use super::refused;
+use super::{message, refused};
 use crate::outcome::{Failure, Kind, Outcome};
-use crate::rules::{Fault, Here, Placed, RulesFile, Trust};
+use crate::rules::{Fault, Here, Placed, RulesFile, Trust, warn};
+use crate::verbs::search::Host;
 
 /// `AUDIT_USER`: what -m sends.
 const USER: u16 = 1005;
@@ -44,22 +46,38 @@ const USAGE: &str = "usage: auditctl OPTION...
   -v, -h              version, help";
 
 /// Does what a command line says, without the name of the program.
-pub(super) fn run(words: &[OsString], out: &mut dyn Write) -> Result<Outcome, Failure> {
+pub(super) fn run(
+    words: &[OsString],
+    as_auditctl: bool,
+    out: &mut dyn Write,
+) -> Result<Outcome, Failure> {
     if words.is_empty() {
         writeln!(out, "{USAGE}")?;
         return Ok(Outcome::No);
+    }
+    if as_auditctl && !may_ask(words) {
+        say("You must be root to run this program.");
+        return Err(Failure::passed_on(NO_RIGHT));
     }
     let bytes: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
     let line = Statement::line(&bytes)
         .ok_or_else(|| Failure::new(Kind::Usage, "one of the words is empty"))?;
     let here = Here::find()?;
-    let statement = Statement::parse(&line, &here).map_err(|error| {
-        let fault = Fault::new("command line", 1, &line, &error);
-        let mut text = Vec::new();
-        // Writing to memory does not fail.
-        let _ = fault.print(&mut text);
-        Failure::new(Kind::Usage, String::from_utf8_lossy(&text).trim_end().to_owned())
-    })?;
+    let statement = match Statement::parse(&line, &here) {
+        Ok(statement) => statement,
+        Err(error) => {
+            let fault = Fault::new("command line", 1, &line, &error);
+            let mut text = Vec::new();
+            // Writing to memory does not fail.
+            let _ = fault.print(&mut text);
+            let text = String::from_utf8_lossy(&text).trim_end().to_owned();
+            if as_auditctl && fault.is_passed_over {
+                say(&text);
+                return Ok(Outcome::Good);
+            }
+            return Err(Failure::new(Kind::Usage, text));
+        }
+    };
     match &statement {
         // What stands on no line asks the kernel for nothing.
         Statement::Nothing | Statement::Continue | Statement::Ignore => return Ok(Outcome::Good),
@@ -73,11 +91,39 @@ pub(super) fn run(words: &[OsString], out: &mut dyn Write) -> Result<Outcome, Fa
         }
         _ => {}
     }
-    let mut performer = Performer::new(here, Control::open().map_err(refused)?);
+    warn("command line", &statement, &here);
+    let mut control = Control::open().map_err(refused)?;
+    if as_auditctl && changes_rules(&statement) && control.status().map_err(refused)?.is_locked() {
+        say("The audit system is in immutable mode, no rule changes allowed");
+        return Ok(Outcome::Good);
+    }
+    let mut performer = Performer::new(here, control);
     match &statement {
         Statement::Read(path) => performer.read(Path::new(OsStr::from_bytes(path)), out),
         statement => performer.perform(statement, out),
     }
+}
+
+/// What auditctl exits with where it lacks a right.
+const NO_RIGHT: u8 = 4;
+
+/// Whether auditctl goes on: with the right to change audit, or for what it does without.
+fn may_ask(words: &[OsString]) -> bool {
+    let capable = rustix::thread::capabilities(None)
+        .is_ok_and(|sets| sets.effective.contains(CapabilitySet::AUDIT_CONTROL));
+    let is_root = rustix::process::geteuid().is_root();
+    let is_free = |word: &OsString| word == "-h" || word == "--help" || (word == "-l" && is_root);
+    capable || matches!(words, [word] if is_free(word))
+}
+
+/// Whether auditctl does nothing, and is content, where audit is locked (-e 2).
+fn changes_rules(statement: &Statement) -> bool {
+    matches!(statement, Statement::Change(_) | Statement::Read(_))
+}
+
+fn say(what: &str) {
+    // Nobody is left to tell if standard error is gone.
+    let _ = writeln!(io::stderr(), "{what}");
 }
 
 /// Where in which file something stands.
@@ -118,7 +164,9 @@ impl Performer {
                 let locked = if features.locked & 2 == 0 { "unlocked" } else { "locked" };
                 writeln!(out, "loginuid_immutable {} {locked}", (features.on >> 1) & 1)?;
             }
-            Statement::Message(text) => self.control.send_user(USER, text).map_err(refused)?,
+            Statement::Message(text) => {
+                self.control.send_user(USER, &message::sent(text)).map_err(refused)?;
+            }
             Statement::Trim => self.control.trim().map_err(refused)?,
             Statement::Equivalent { mount, subtree } => {
                 self.control.make_equivalent(mount, subtree).map_err(refused)?;
@@ -157,6 +205,7 @@ impl Performer {
         for line in file.statements(&here) {
             match line {
                 Ok(placed) => {
+                    placed.warn(&file.name, &here);
                     goes_on |= placed.statement == Statement::Continue;
                     forgives |= placed.statement == Statement::Ignore;
                     match self.perform(&placed.statement, out) {
@@ -167,7 +216,12 @@ impl Performer {
                         }
                     }
                 }
-                Err(fault) => drop(fault.print(&mut io::stderr())),
+                Err(fault) => {
+                    let _ = fault.print(&mut io::stderr());
+                    if fault.is_passed_over {
+                        continue;
+                    }
+                }
             }
             failed = true;
             if !goes_on && !forgives {
@@ -215,9 +269,12 @@ impl Performer {
         if rules.is_empty() {
             writeln!(out, "No rules")?;
         }
-        let machine = self.here.machine();
+        let (machine, host) = (self.here.machine(), Host::default());
         for rule in rules.iter().filter(|rule| key.is_none_or(|key| has(rule, key))) {
-            let text = if interpret { rule.to_names(machine) } else { rule.to_text(machine) };
+            let text = match interpret {
+                true => rule.to_names(machine, &host),
+                false => rule.to_text(machine),
+            };
             writeln!(out, "{text}")?;
         }
         Ok(())
@@ -264,7 +321,7 @@ fn print_status(status: &Status, interpret: bool, out: &mut dyn Write) -> io::Re
             None => number.to_string(),
         }
     };
-    let enabled = named(status.enabled, ["disabled", "enabled", "enabled+immutable"]);
+    let enabled = named(status.enabled, ["disable", "enabled", "enabled+immutable"]);
     writeln!(out, "enabled {enabled}")?;
     writeln!(out, "failure {}", named(status.failure, ["silent", "printk", "panic"]))?;
     for (name, number) in [
@@ -279,4 +336,28 @@ fn print_status(status: &Status, interpret: bool, out: &mut dyn Write) -> io::Re
         writeln!(out, "{name} {number}")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_audit_is_locked_only_what_changes_rules_is_passed_over() {
+        let here = Here::find().unwrap();
+        for (line, expected) in [
+            ("-a always,exit -S execve", true),
+            ("-A always,exit", true),
+            ("-d always,exit", true),
+            ("-w /etc", true),
+            ("-W /etc", true),
+            ("-R /etc/audit/audit.rules", true),
+            ("-D", false),
+            ("-l", false),
+            ("-b 64", false),
+        ] {
+            let statement = Statement::parse(line, &here).unwrap();
+            assert_eq!(changes_rules(&statement), expected, "{line}");
+        }
+    }
 }

@@ -13,6 +13,7 @@ mod whose;
 use std::io::{self, Write};
 
 pub(crate) use args::{Arguments, spell_out};
+pub(crate) use output::Host;
 pub(crate) use source::{Sources, read_line};
 pub(crate) use time::{Bound, Clock};
 pub(crate) use whose::{Meant, containers, meant, place};

@@ -122,7 +122,7 @@ fn local(stamp: Stamp, zone: &TimeZone) -> Zoned {
 
 /// The users and groups of this machine, each asked for once.
 #[derive(Default)]
-struct Host {
+pub(crate) struct Host {
     users: RefCell<HashMap<u32, Option<String>>>,
     groups: RefCell<HashMap<u32, Option<String>>>,
 }
