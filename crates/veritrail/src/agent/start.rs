@@ -88,7 +88,7 @@ pub(crate) fn listen(options: Options) -> Result<(), Failure> {
 /// The command by which this process becomes a doorkeeper.
 fn again(typed: &[OsString]) -> Command {
     let mut command = Command::new("/proc/self/exe");
-    command.arg0("veritrail").args(["agent", "run"]).args(typed);
+    command.arg0("veritrail").arg("agent-heir").args(typed);
     // What was said at the beginning was said to somebody who has gone.
     command.stdin(Stdio::null()).stdout(Stdio::null());
     command
@@ -100,7 +100,7 @@ fn listen_until_told(
     begin: Begin,
     bpf: Option<Result<(Listener, String), String>>,
 ) -> Result<(Ended, Result<(), Failure>), Failure> {
-    let Options { home, trail, config, config_path, .. } = options;
+    let Options { home, trail, config, config_path, overrides, .. } = options;
     let settings = Settings {
         sources: config.agent_sources(),
         audit: AuditSettings {
@@ -131,7 +131,7 @@ fn listen_until_told(
         rest_per_second: config.rest_per_second(),
         served: home.served()?,
     };
-    let configured = Configured::new(config.clone(), config_path);
+    let configured = Configured::new(config.clone(), config_path, overrides, home.clone());
     let (events_settings, followed) = (config.events(), trail.clone());
     let rules = Rules::new(&config);
     let places = config.container_places();
