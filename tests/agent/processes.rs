@@ -572,6 +572,9 @@ fn a_writer_that_finds_the_trail_tampered_with_ends_the_service() {
     let agent = bench.start(&[]);
     auditing.send("before", 20);
     soon("the last", || bench.bodies("TRUSTED_APP").len() == 20);
+    // What is not signed yet nobody can tell from what was never there.
+    let signed = || fs::read_to_string(bench.path("trail/checkpoint")).unwrap();
+    soon("a signature", || signed().lines().nth(1).unwrap().parse::<u64>().unwrap() > 0);
     kill_process(agent.writer, Signal::STOP).unwrap();
     let segments = fs::read_dir(bench.path("trail/segments")).unwrap().flatten();
     let log = segments.map(|entry| entry.path());
