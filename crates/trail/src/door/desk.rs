@@ -1,7 +1,7 @@
 //! The writer's desk: what this process and its clients hand in becomes durable here,
 //! many entries with one sync.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, BufReader};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -63,6 +63,7 @@ pub(super) struct Connection {
     /// One of its entries was refused. Nothing of it is taken until it has come anew:
     /// the trail knows the last number of a client only, and a number that is not there
     /// must not lie below one that is, or it would count as durable when it is sent again.
+    /// Those right behind it that find no room either are refused with it.
     stopped: AtomicBool,
 }
 
@@ -194,22 +195,39 @@ impl Desk<'_> {
         }
         let mut answers: HashMap<*const Connection, (Arc<Connection>, u64)> = HashMap::new();
         let mut refusals = Vec::new();
+        let mut short: HashSet<*const Connection> = HashSet::new();
         let mut their_bytes = 0;
         for Incoming { from, item } in &theirs {
             their_bytes += item.cost();
             if from.stopped.load(Ordering::Relaxed) {
                 continue;
             }
-            // Entries come after the name.
-            let client = from.client.get().map_or("", String::as_str);
-            if let Err((refusal, reason)) = self.append(client, item)? {
+            let fate = if short.contains(&Arc::as_ptr(from)) {
+                self.refuse(item)?
+            } else {
+                // Entries come after the name.
+                let client = from.client.get().map_or("", String::as_str);
+                Some(self.append(client, item)?)
+            };
+            let Some(fate) = fate else {
                 from.stopped.store(true, Ordering::Relaxed);
+                continue;
+            };
+            if let Err((refusal, reason)) = fate {
+                if refusal == Refusal::NoRoom {
+                    short.insert(Arc::as_ptr(from));
+                } else {
+                    from.stopped.store(true, Ordering::Relaxed);
+                }
                 let frame = Frame::Refused { seq: item.seq, refusal, reason };
                 refusals.push((Arc::clone(from), frame));
             }
             let answer = answers.entry(Arc::as_ptr(from));
             let answer = answer.or_insert_with(|| (Arc::clone(from), 0));
             answer.1 = answer.1.max(item.seq);
+        }
+        for (from, _) in &refusals {
+            from.stopped.store(true, Ordering::Relaxed);
         }
         self.report()?;
         if self.writer.next_leaf() > self.writer.durable() {
@@ -250,6 +268,14 @@ impl Desk<'_> {
             to.send(&Frame::Note { note: note.to_vec() });
         }
         Ok(())
+    }
+
+    /// What becomes of an entry behind one that found no room; none where it may find some. It is not
+    /// appended in either case.
+    fn refuse(&mut self, item: &Item) -> Result<Option<Fate>, DoorError> {
+        let Ok(unpacked) = Unpacked::read(&item.packed) else { return Ok(None) };
+        let is_short = self.writer.is_short_for(&unpacked.entry(item.class, None))?;
+        Ok(is_short.then(|| Err((Refusal::NoRoom, DoorError::NoRoom.to_string()))))
     }
 
     fn append(&mut self, client: &str, item: &Item) -> Result<Fate, DoorError> {
