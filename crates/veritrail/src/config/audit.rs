@@ -43,7 +43,8 @@ impl Default for Audit {
 /// What `audit.backlog_limit` may be, in records.
 const BACKLOG_LIMIT: RangeInclusive<u32> = 64..=1 << 18;
 
-/// What `audit.backlog_wait_time` may be, in jiffies: the kernel takes ten minutes at 1000 Hz at most.
+/// What `audit.backlog_wait_time` may be, in jiffies. The kernel takes ten minutes: so many at 1000 Hz, and
+/// 150,000 at 250.
 const BACKLOG_WAIT_TIME: RangeInclusive<u32> = 0..=600_000;
 
 impl Section for Audit {
