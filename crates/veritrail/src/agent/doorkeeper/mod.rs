@@ -230,11 +230,10 @@ impl Service {
                     self.writer.ended(false);
                     return Err(cannot_begin("writer", ended));
                 }
-                Some(event) => {
-                    if self.handle(event)? == Turn::Stop {
-                        return Ok(Turn::Stop);
-                    }
-                }
+                Some(event) => match self.handle(event)? {
+                    Turn::GoOn => {}
+                    Turn::Stop => return Ok(Turn::Stop),
+                },
             }
         }
         self.start_agent()?;
@@ -249,11 +248,10 @@ impl Service {
                     self.agent.ended(false);
                     return Err(cannot_begin("agent", ended));
                 }
-                Some(event) => {
-                    if self.handle(event)? == Turn::Stop {
-                        return Ok(Turn::Stop);
-                    }
-                }
+                Some(event) => match self.handle(event)? {
+                    Turn::GoOn => {}
+                    Turn::Stop => return Ok(Turn::Stop),
+                },
                 None => {}
             }
         }
