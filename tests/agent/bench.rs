@@ -127,6 +127,18 @@ impl Bench {
         Agent { child, pid, doorkeeper, writer: pid_of(&status["writer"]["pid"]), said }
     }
 
+    /// The same that does not wait, and is run by nobody else.
+    pub(crate) fn launch(&self) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_veritrail"))
+            .args(["agent", "run", "--trail", "trail", "--run-dir", "run"])
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
+    }
+
     pub(crate) fn status(&self) -> Value {
         let ran = self.veritrail(&["agent", "status", "--json", "--run-dir", "run"]);
         serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("{ran:?}"))

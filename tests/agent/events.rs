@@ -272,3 +272,29 @@ fn others_are_refused_and_the_group_that_is_set_is_not() {
     assert!(line.get("heartbeat").is_some(), "{line}");
     assert_eq!(agent.stop(), Some(0));
 }
+
+/// Who it is that may read is found out before rights are given up: a library that asks a directory could
+/// not be loaded any more.
+#[test]
+fn the_group_that_may_read_is_that_of_the_beginning() {
+    use std::os::unix::fs::PermissionsExt;
+    let test = "the_group_that_may_read_is_that_of_the_beginning";
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: {test}: needs root");
+        return;
+    }
+    let mut bench = Bench::new();
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(bench.path(""), open).unwrap();
+    let groups = std::fs::read_to_string("/etc/group").unwrap();
+    bench.write("groups", &format!("{groups}veritrail-readers:x:54321:\n"));
+    let file = bench.path("groups").display().to_string();
+    let mounted = "mount --bind \"$0\" /etc/group && exec \"$@\"";
+    bench.run_by(&["unshare", "--mount", "sh", "-c", mounted, &file]);
+    let agent = start(&bench, "[events]\ngroup = \"veritrail-readers\"\n");
+    bench.write("groups", &groups);
+    let line = connect_as(&bench, "54321").line().unwrap();
+    assert!(line.get("heartbeat").is_some(), "{line}");
+    assert!(connect_as(&bench, "54322").error().contains("the group veritrail-readers may"));
+    assert_eq!(agent.stop(), Some(0));
+}

@@ -1,10 +1,13 @@
 //! Beginning, end, and what can be asked in between.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::auditing::Auditing;
 use crate::bench::{Bench, has_fuse, soon};
@@ -47,6 +50,42 @@ fn it_makes_its_directories_says_ready_and_leaves_nothing_mounted() {
     let asked = bench.veritrail(&["agent", "status", "--run-dir", "run"]);
     assert_eq!(asked.status, Some(1), "{asked:?}");
     assert!(asked.out.starts_with("no agent in "), "{asked:?}");
+}
+
+/// A stop that comes while it begins is one.
+#[test]
+fn a_stop_at_any_moment_of_the_start_ends_it() {
+    let Some(_auditing) = Auditing::begin("a_stop_at_any_moment_of_the_start_ends_it") else {
+        return;
+    };
+    let mut early = 0;
+    for delay in [0, 5, 10, 20, 40, 80, 120, 160, 240, 320, 480] {
+        let bench = Bench::new();
+        let mut child = bench.launch();
+        let lock = bench.path("run/agent/lock");
+        let until = Instant::now() + Duration::from_secs(10);
+        while !lock.exists() {
+            assert!(Instant::now() < until, "it does not begin");
+        }
+        thread::sleep(Duration::from_millis(delay));
+        let doorkeeper = Pid::from_child(&child);
+        kill_process(doorkeeper, Signal::TERM).unwrap();
+        let began = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(began.elapsed() < Duration::from_secs(30), "after {delay} ms it does not end");
+            thread::sleep(Duration::from_millis(5));
+        };
+        assert_eq!(status.code(), Some(0), "after {delay} ms");
+        assert_eq!((bench.mounts(), bench.processes()), (vec![], vec![]), "after {delay} ms");
+        let mut said = String::new();
+        child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+        early += usize::from(!said.contains("ready"));
+        bench.trail_is_good();
+    }
+    assert!(early > 0, "it was always ready");
 }
 
 #[test]

@@ -157,3 +157,43 @@ fn what_the_kernel_itself_drops_is_a_gap_of_that_many() {
     assert!((missing..=missing + 2).contains(&lost()), "{missing} are missing: {gaps:?}");
     bench.trail_is_good();
 }
+
+/// What the kernel drops in an agent's last moment, or while there is none, is told too.
+#[test]
+fn what_the_kernel_drops_around_a_stop_is_a_gap() {
+    let test = "what_the_kernel_drops_around_a_stop_is_a_gap";
+    let Some(mut auditing) = Auditing::begin(test) else { return };
+    let bench = Bench::new();
+    let drops = |auditing: &mut Auditing| {
+        let before = auditing.control.status().unwrap().lost;
+        auditing.control.set_rate_limit(50).unwrap();
+        auditing.send("limited", 2000);
+        auditing.control.set_rate_limit(0).unwrap();
+        u64::from(auditing.control.status().unwrap().lost - before)
+    };
+    let told = || bench.gaps("kernel").iter().map(|gap| number(gap, "records")).sum::<u64>();
+    let agent = bench.start(&[]);
+    auditing.send("first", 1);
+    soon("the first", || stored(&bench, "first").len() == 1);
+    let mut dropped = drops(&mut auditing);
+    assert!(dropped > 1000, "{dropped}");
+    assert_eq!(agent.stop(), Some(0));
+    assert_eq!(told(), dropped, "of the last moment");
+    dropped += drops(&mut auditing);
+    let agent = bench.start(&[]);
+    soon("the gap between", || told() == dropped);
+    assert_eq!(agent.stop(), Some(0));
+    // A killed one has told what it noted, and the next tells the rest, once or twice.
+    let agent = bench.start(&[]);
+    auditing.send("second", 1);
+    soon("the second", || stored(&bench, "second").len() == 1);
+    agent.kill();
+    dropped += drops(&mut auditing);
+    let agent = bench.start(&[]);
+    soon("the gap behind a killed one", || told() >= dropped);
+    assert_eq!(agent.stop(), Some(0));
+    assert_eq!(told(), dropped);
+    let gaps = bench.gaps("kernel");
+    assert!(gaps.iter().all(|gap| gap.contains(" count=at-most from=")), "{gaps:?}");
+    bench.trail_is_good();
+}

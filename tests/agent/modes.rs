@@ -69,6 +69,35 @@ fn in_own_mode_it_is_the_daemon_and_puts_back_what_it_set() {
     bench.trail_is_good();
 }
 
+/// A limit that the kernel does not take is told, and is no reason to hear nothing.
+#[test]
+fn a_limit_that_is_refused_leaves_auditing_on() {
+    let test = "a_limit_that_is_refused_leaves_auditing_on";
+    let Some(mut auditing) = Auditing::begin(test) else { return };
+    let before = auditing.control.status().unwrap().backlog_wait_time;
+    if auditing.control.set_backlog_wait_time(600_000).is_ok() {
+        auditing.control.set_backlog_wait_time(before).unwrap();
+        eprintln!("SKIPPED: {test}: a kernel of 1000 Hz takes all that a configuration may say");
+        return;
+    }
+    auditing.control.set_enabled(false).unwrap();
+    auditing.control.set_backlog_limit(100).unwrap();
+    let bench = Bench::new();
+    bench.write("config", "[audit]\nbacklog_limit = 5000\nbacklog_wait_time = 600000\n");
+    let agent = bench.start(&["--config", "config", OWN[0], OWN[1]]);
+    let during = auditing.control.status().unwrap();
+    assert_eq!((during.enabled, during.backlog_limit), (1, 5000));
+    assert_eq!(during.backlog_wait_time, before);
+    auditing.send("own", 10);
+    soon("the last", || stored(&bench, "own").len() == 10);
+    assert_eq!(agent.stop(), Some(0));
+    let after = auditing.control.status().unwrap();
+    assert_eq!((after.enabled, after.backlog_limit, after.backlog_wait_time), (0, 100, before));
+    let own = bench.bodies("VT_AGENT").remove(1);
+    assert!(own.contains(" backlog_limit=100-5000 enabled=0-1 unchanged="), "{own}");
+    assert!(own.contains("wait time"), "{own}");
+}
+
 #[test]
 fn what_a_killed_agent_set_the_next_one_puts_back() {
     let test = "what_a_killed_agent_set_the_next_one_puts_back";

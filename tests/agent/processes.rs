@@ -486,11 +486,13 @@ fn a_configuration_is_read_again_and_a_bad_one_changes_nothing() {
     let mut bench = Bench::new();
     let manager = Manager::new(&bench);
     bench.run_by(&["env", &manager.variable()]);
-    bench.write("config", "[agent]\npoll_seconds = 5\n");
-    let agent = bench.start(&["--config", "config"]);
+    // What the command line says holds, and is no change of the file's.
+    let typed = "[audit]\ninput = \"stdin\"\n";
+    bench.write("config", &format!("{typed}[agent]\npoll_seconds = 5\n"));
+    let agent = bench.start(&["--config", "config", "--audit-input", "netlink"]);
     manager.wait_for("READY=1");
     let reload = |config: &str, states: usize| {
-        bench.write("config", config);
+        bench.write("config", &format!("{typed}{config}"));
         kill_process(agent.doorkeeper, Signal::HUP).unwrap();
         manager.wait_for("RELOADING=1\nMONOTONIC_USEC=");
         let reloads = || -> Vec<String> {
@@ -510,11 +512,78 @@ fn a_configuration_is_read_again_and_a_bad_one_changes_nothing() {
     assert_eq!(reload(&sink, 3), "state=reload res=1");
     auditing.send("after", 50);
     soon("the sink's first checkpoint", || bench.path("anchors").exists());
-    let later = reload(&format!("{sink}[agent]\nsources = [\"audit\"]\n"), 4);
-    assert_eq!(later, "state=reload res=1 later=agent.sources");
+    let more = "[agent]\nsources = [\"audit\"]\n[events]\nreaders = 3\n";
+    let later = reload(&format!("{sink}{more}"), 4);
+    assert_eq!(later, "state=reload res=1 later=agent.sources,events.readers");
+    // It waits still, until it is taken back.
+    let later = reload(&format!("{sink}{more}"), 5);
+    assert_eq!(later, "state=reload res=1 later=agent.sources,events.readers");
+    assert_eq!(reload(&sink, 6), "state=reload res=1");
     assert_eq!(bench.status()["restarts"], 0, "the agent went on");
     assert_eq!(agent.stop(), Some(0));
     assert_eq!(bench.bodies("TRUSTED_APP").len(), 100);
     assert_eq!(bench.bodies("VT_GAP"), [""; 0]);
     bench.trail_is_good();
+}
+
+/// What the file says by now is of no use: each process that is killed comes back with what was good.
+#[test]
+fn a_broken_configuration_ends_nothing_that_runs() {
+    let test = "a_broken_configuration_ends_nothing_that_runs";
+    let Some(auditing) = Auditing::begin(test) else { return };
+    let mut stream = Stream { auditing, sent: 0 };
+    let bench = Bench::new();
+    bench.write("config", "[agent]\npoll_seconds = 5\n[quota]\ndisk_reserve = 2000000\n");
+    let agent = bench.start(&["--config", "config"]);
+    stream.send(10);
+    bench.write("config", "[agent]\npoll_seconds = none\n");
+    kill_process(agent.doorkeeper, Signal::HUP).unwrap();
+    let refused = || bench.bodies("VT_AGENT").iter().any(|body| body.contains("reload res=0"));
+    soon("the refusal", refused);
+    for who in Who::ALL {
+        kill(&bench, who, || stream.send(20));
+    }
+    // Not even once it is gone.
+    fs::remove_file(bench.path("config")).unwrap();
+    for who in Who::ALL {
+        kill(&bench, who, || stream.send(20));
+    }
+    stop(&bench);
+    account(&bench, stream.sent);
+    let ran = bench.veritrail(&[
+        "agent",
+        "run",
+        "--trail",
+        "trail",
+        "--run-dir",
+        "run",
+        "--config",
+        "config",
+    ]);
+    assert_eq!(ran.status, Some(6), "who starts it anew is told: {ran:?}");
+}
+
+/// A trail that is tampered with while it is written is no moment's trouble.
+#[test]
+fn a_writer_that_finds_the_trail_tampered_with_ends_the_service() {
+    let test = "a_writer_that_finds_the_trail_tampered_with_ends_the_service";
+    let Some(mut auditing) = Auditing::begin(test) else { return };
+    let bench = Bench::new();
+    let agent = bench.start(&[]);
+    auditing.send("before", 20);
+    soon("the last", || bench.bodies("TRUSTED_APP").len() == 20);
+    // What is not signed yet nobody can tell from what was never there.
+    let signed = || fs::read_to_string(bench.path("trail/checkpoint")).unwrap();
+    soon("a signature", || signed().lines().nth(1).unwrap().parse::<u64>().unwrap() > 0);
+    kill_process(agent.writer, Signal::STOP).unwrap();
+    let segments = fs::read_dir(bench.path("trail/segments")).unwrap().flatten();
+    let log = segments.map(|entry| entry.path());
+    let log = log.filter(|path| path.extension().is_some_and(|e| e == "log")).max().unwrap();
+    let mut bytes = fs::read(&log).unwrap();
+    let at = bytes.iter().position(|byte| *byte == b'=').unwrap();
+    bytes[at + 1] ^= 1;
+    fs::write(&log, bytes).unwrap();
+    kill_process(agent.writer, Signal::KILL).unwrap();
+    let said = "the trail's writer ended with status 4; it would again";
+    soon(said, || fs::read_to_string(bench.path("stderr")).unwrap().contains(said));
 }

@@ -12,5 +12,6 @@ mod search;
 mod serve;
 mod signature;
 mod specification;
+mod timeline;
 mod trail;
 mod verity;

@@ -273,6 +273,15 @@ impl<S: Store> Writer<S> {
         Ok(LeafIndex(self.durable))
     }
 
+    /// Whether an entry is refused because only the reserve is left.
+    pub(crate) fn is_short_for(&mut self, entry: &Entry<'_>) -> Result<bool, Error> {
+        match self.keep_reserve(entry) {
+            Ok(()) => Ok(false),
+            Err(Error::Full { .. }) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Refuses what is not of the first class where only its reserve is left (design section 4,
     /// "Priorities").
     fn keep_reserve(&mut self, entry: &Entry<'_>) -> Result<(), Error> {

@@ -360,6 +360,56 @@ fn an_entry_that_no_trail_takes_is_refused_and_the_rest_goes_on() {
     assert_good(dir.path());
 }
 
+/// What the gaps say of the rest.
+fn told_lost(dir: &Path) -> u64 {
+    let mut reader = Reader::open(Disk::new(dir), LeafIndex(0)).unwrap();
+    let mut told = 0;
+    while let Some(leaf) = reader.next().unwrap() {
+        let text = String::from_utf8(leaf.bytes.to_vec()).unwrap();
+        let Some((_, rest)) = text.split_once("source=queue integrity=0 keyed=0 rest=") else {
+            continue;
+        };
+        told += rest.split(' ').next().unwrap().parse::<u64>().unwrap();
+    }
+    told
+}
+
+/// What a disk has no room for does not keep back what it has room for.
+#[test]
+fn a_run_that_finds_no_room_is_refused_at_once_and_what_is_behind_it_is_taken() {
+    const RUN: u64 = 1000;
+    let dir = made();
+    let scarce = Options { reserve: Some(1 << 60), role: Role::Writer, ..options() };
+    let writer = Door::open(dir.path(), scarce).unwrap();
+    let client = Door::open(dir.path(), Options { role: Role::Client, ..options() }).unwrap();
+    let hand_in = |class, tag: &str, n| {
+        let line = line(tag, n);
+        let lines = [line.as_bytes()];
+        let origin = record::stored::Origin::File;
+        let lines = Lines::Foreign { origin, lines: &lines };
+        client.submit(&Entry { class, ticket: None, lines, tail: &[] }).unwrap()
+    };
+    let began = Instant::now();
+    let refused: Vec<_> = (0..RUN).map(|n| hand_in(Class::Rest, "rest", n)).collect();
+    client.wait_durable(hand_in(Class::Integrity, "kept", 0)).unwrap();
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let is_told =
+        |receipt: &&door::Receipt| matches!(client.wait_durable(**receipt), Err(DoorError::NoRoom));
+    assert_eq!(refused.iter().filter(is_told).count() as u64, RUN);
+    // Of both kinds in turn each is what it is.
+    for n in 1..10 {
+        let lost = hand_in(Class::Rest, "rest", RUN + n);
+        let kept = hand_in(Class::Integrity, "kept", n);
+        client.wait_durable(kept).unwrap();
+        assert!(is_told(&&lost));
+    }
+    client.close().unwrap();
+    writer.close().unwrap();
+    assert_eq!(told_lost(dir.path()), RUN + 9);
+    assert_eq!(tagged(dir.path()), (0..10).map(|n| ("kept".to_owned(), n)).collect::<Vec<_>>());
+    assert_good(dir.path());
+}
+
 #[test]
 fn a_door_that_cannot_be_opened_says_why() {
     let dir = tempfile::tempdir().unwrap();

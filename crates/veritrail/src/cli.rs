@@ -61,6 +61,9 @@ enum Verb {
     /// The agent's process that listens, started by the doorkeeper
     #[command(hide = true)]
     AgentListen(verbs::agent::RunArgs),
+    /// The doorkeeper that an agent becomes whose own is gone
+    #[command(hide = true)]
+    AgentHeir(verbs::agent::RunArgs),
     /// The agent's process that writes the trail, started by the doorkeeper
     #[command(hide = true)]
     AgentWriter(verbs::agent::RunArgs),
@@ -207,10 +210,14 @@ impl Command {
             Verb::Completions(args) => verbs::completions::completions(args, out),
             Verb::Man(args) => verbs::completions::man(args),
             Verb::AgentListen(args) => {
-                let options = args.options(self.typed.get(2..).unwrap_or_default())?;
+                let options = args.of_service(self.typed.get(2..).unwrap_or_default())?;
                 agent::listen(options).map(|()| Outcome::Good)
             }
-            Verb::AgentWriter(args) => agent::write(&args.options(&[])?).map(|()| Outcome::Good),
+            Verb::AgentHeir(args) => {
+                let options = args.of_service(self.typed.get(2..).unwrap_or_default())?;
+                agent::run(options, out).map(|()| Outcome::Good)
+            }
+            Verb::AgentWriter(args) => agent::write(&args.of_service(&[])?).map(|()| Outcome::Good),
             Verb::ServeVolume { keeper } => served::volume::run(*keeper).map(|()| Outcome::Good),
         }
     }

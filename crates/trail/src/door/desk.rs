@@ -33,6 +33,9 @@ const GREETING: Duration = Duration::from_secs(10);
 /// How often at most entries that nobody waits for are written and synced.
 const COMMIT: Duration = Duration::from_millis(100);
 
+/// How many entries of one client are refused in one round: their answers fit its socket.
+const RUN: usize = 512;
+
 /// How long sinks may take for the last note.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -63,6 +66,7 @@ pub(super) struct Connection {
     /// One of its entries was refused. Nothing of it is taken until it has come anew:
     /// the trail knows the last number of a client only, and a number that is not there
     /// must not lie below one that is, or it would count as durable when it is sent again.
+    /// Those right behind it that find no room either are refused with it.
     stopped: AtomicBool,
 }
 
@@ -70,8 +74,16 @@ impl Connection {
     /// Sends a frame at once or not at all: a client that does not listen must not hold up
     /// the writer. It is cut off, comes back and asks again.
     fn send(&self, frame: &Frame) {
+        self.send_all(std::slice::from_ref(frame));
+    }
+
+    /// The same with several in one piece: each that is sent alone takes room in the socket for hundreds of
+    /// bytes.
+    fn send_all(&self, frames: &[Frame]) {
         let mut out = Vec::new();
-        frame.write(&mut out);
+        for frame in frames {
+            frame.write(&mut out);
+        }
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         if rustix::net::send(&self.stream, &out, flags) != Ok(out.len()) {
             self.cut();
@@ -193,36 +205,54 @@ impl Desk<'_> {
             }
         }
         let mut answers: HashMap<*const Connection, (Arc<Connection>, u64)> = HashMap::new();
-        let mut refusals = Vec::new();
+        let mut refusals: HashMap<*const Connection, (Arc<Connection>, Vec<Frame>)> =
+            HashMap::new();
         let mut their_bytes = 0;
         for Incoming { from, item } in &theirs {
             their_bytes += item.cost();
             if from.stopped.load(Ordering::Relaxed) {
                 continue;
             }
-            // Entries come after the name.
-            let client = from.client.get().map_or("", String::as_str);
-            if let Err((refusal, reason)) = self.append(client, item)? {
+            let fate = match refusals.get(&Arc::as_ptr(from)) {
+                Some((_, refused)) if refused.len() >= RUN => None,
+                Some(_) => self.refuse(item)?,
+                None => {
+                    // Entries come after the name.
+                    let client = from.client.get().map_or("", String::as_str);
+                    Some(self.append(client, item)?)
+                }
+            };
+            let Some(fate) = fate else {
                 from.stopped.store(true, Ordering::Relaxed);
+                continue;
+            };
+            if let Err((refusal, reason)) = fate {
+                if refusal != Refusal::NoRoom {
+                    from.stopped.store(true, Ordering::Relaxed);
+                }
                 let frame = Frame::Refused { seq: item.seq, refusal, reason };
-                refusals.push((Arc::clone(from), frame));
+                let refused = refusals.entry(Arc::as_ptr(from));
+                refused.or_insert_with(|| (Arc::clone(from), Vec::new())).1.push(frame);
             }
             let answer = answers.entry(Arc::as_ptr(from));
             let answer = answer.or_insert_with(|| (Arc::clone(from), 0));
             answer.1 = answer.1.max(item.seq);
+        }
+        for (from, _) in refusals.values() {
+            from.stopped.store(true, Ordering::Relaxed);
         }
         self.report()?;
         if self.writer.next_leaf() > self.writer.durable() {
             self.writer.sync()?;
         }
         // From here on all of it is durable.
-        for (to, frame) in &refusals {
-            to.send(frame);
+        for (to, frames) in refusals.values() {
+            to.send_all(frames);
         }
         for (to, seq) in answers.values() {
             to.send(&Frame::Durable { seq: *seq });
         }
-        for (to, _) in &refusals {
+        for (to, _) in refusals.values() {
             to.cut();
         }
         if let Some(note) = self.writer.checkpoint((self.shared.options.now)())? {
@@ -250,6 +280,14 @@ impl Desk<'_> {
             to.send(&Frame::Note { note: note.to_vec() });
         }
         Ok(())
+    }
+
+    /// What becomes of an entry behind one that found no room; none where it may find some. It is not
+    /// appended in either case.
+    fn refuse(&mut self, item: &Item) -> Result<Option<Fate>, DoorError> {
+        let Ok(unpacked) = Unpacked::read(&item.packed) else { return Ok(None) };
+        let is_short = self.writer.is_short_for(&unpacked.entry(item.class, None))?;
+        Ok(is_short.then(|| Err((Refusal::NoRoom, DoorError::NoRoom.to_string()))))
     }
 
     fn append(&mut self, client: &str, item: &Item) -> Result<Fate, DoorError> {

@@ -157,7 +157,8 @@ impl Outbox {
 
     /// The entry `seq` will never be durable. Call before it is settled.
     pub(super) fn refuse(&mut self, seq: u64, class: Class, refusal: Refusal, reason: String) {
-        if seq > self.last {
+        // One that was told and is sent again is lost once.
+        if seq > self.last || self.refused.contains_key(&seq) {
             return;
         }
         let error = match refusal {

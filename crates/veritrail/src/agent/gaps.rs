@@ -21,8 +21,8 @@ pub(super) enum Place {
     Audit,
     /// In the kernel, before the stream: its own counter `lost` has risen.
     Kernel,
-    /// The same, while the agent is the audit daemon or nobody is: the counter counts also what the kernel
-    /// could not deliver to it, or keeps for none any more, which has come by multicast.
+    /// The same where the agent hears by multicast: the counter counts also what the kernel could not deliver
+    /// to the audit daemon, or keeps for none any more, which has come.
     Delivery,
     /// On the way by auditd, which hands events on: nobody was connected, or its queue was full. Events,
     /// by the kernel's serials.

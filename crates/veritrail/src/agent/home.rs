@@ -8,6 +8,7 @@
 //!     ├── lock               held by the doorkeeper as long as it lives
 //!     ├── control            its socket
 //!     ├── dispatch           where auditd's plugin brings events (sources/audit/dispatched/)
+//!     ├── veritrail.toml     the configuration that is used, while the file itself may be wrong by now
 //!     └── state.json         what it leaves for the next one (watermark.rs)
 //! ```
 
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::config::Config;
 use crate::outcome::{Failure, Kind};
 use crate::run_dir::{self, cannot, near, nofollow, only_ours};
 use crate::served::Directory;
@@ -92,6 +94,18 @@ impl Home {
             Err(error) => return Err(cannot("lock", &path, error.into())),
         }
         Ok(Lock(lock))
+    }
+
+    /// Where the configuration is kept that the service uses.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.path.join("veritrail.toml")
+    }
+
+    /// Keeps a configuration for the processes that are started from now on.
+    pub(super) fn keep(&self, config: &Config) -> Result<(), Failure> {
+        let (next, path) = (self.path.join("veritrail.toml.new"), self.config());
+        let kept = fs::write(&next, config.text()).and_then(|()| fs::rename(&next, &path));
+        kept.map_err(|error| cannot("write", &path, error))
     }
 
     /// The socket at which the agent is asked, in the place of one that a killed agent has left.

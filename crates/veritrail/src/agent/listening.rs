@@ -2,6 +2,7 @@
 
 mod clock_door;
 mod keeping;
+mod losses;
 mod missing;
 mod shown;
 
@@ -33,9 +34,10 @@ use super::status::{self, Board, Source, SourceState};
 use super::tasks::Processes;
 use super::timekeeping::Timekeeping;
 use super::tree;
-use super::watermark::{Marks, Note, Watermark};
+use super::watermark::{Mark, Marks, Note, Watermark};
 use crate::clock;
 use crate::outcome::Failure;
+use losses::KernelLost;
 
 /// The tail of what we write ourselves.
 const OURS: &[Field<'static>] = &[Field { name: "VT_SRC", value: "engine" }];
@@ -97,8 +99,9 @@ pub(super) struct Agent {
     /// Our processes as audit numbers them, where that is known: this one, the doorkeeper, the writer.
     own: Option<[u32; 3]>,
     own_events: u64,
-    /// Whether auditing was on and what the kernel had lost, when this was last seen.
-    auditing: Option<(bool, u64)>,
+    /// Whether auditing was on when this was last seen.
+    auditing: Option<bool>,
+    kernel_lost: KernelLost,
     audit: Auditing,
     ticked: Instant,
     began: Instant,
@@ -140,6 +143,7 @@ impl Agent {
             containers.find(files);
         }
         let before = Note::read(home.path(), &boot);
+        let kernel_lost = KernelLost::after(before.as_ref());
         let forwarding = Forwarding::new(journal.config());
         {
             let mut status = board.lock();
@@ -171,6 +175,7 @@ impl Agent {
             own: None,
             own_events: 0,
             auditing: None,
+            kernel_lost,
             audit: Auditing::default(),
             ticked: Instant::now(),
             began: Instant::now(),
@@ -346,13 +351,16 @@ impl Agent {
             body = body.phrase("reason", "the doorkeeper was killed");
         }
         self.journal.own(&[OwnRecord("VT_AGENT", body)], OURS);
-        let reached = self.watermark.last();
-        let note = self.note(reached, how == Ended::Stopped);
-        let home = self.home;
+        let note = match self.watermark.last() {
+            Some(reached) => Some(self.note(Some(reached), how == Ended::Stopped)),
+            // It has heard nothing.
+            None => Note::read(self.home.path(), &self.boot),
+        };
+        let (home, lost) = (self.home, self.kernel_lost.told());
         let closed = self.journal.close();
-        if closed.is_ok() && reached.is_some() {
+        if let (Ok(()), Some(note)) = (&closed, note) {
             // Else the next agent counts from an older note, which is wider and not wrong.
-            let _ = note.write(home.path());
+            let _ = Note { lost, ..note }.write(home.path());
         }
         closed
     }
@@ -363,6 +371,7 @@ impl Agent {
             Input::Mark(mark) => {
                 // What was lost before the mark is to be on record with it.
                 self.tell_gaps(true);
+                let mark = Mark { lost: self.kernel_lost.told(), ..mark };
                 self.marks.push(self.containers.wholes(), mark);
             }
             Input::Lost { place, messages, span } => {
@@ -412,47 +421,6 @@ impl Agent {
             Input::Inquiry(inquiry) => self.containers.handle_inquiry(inquiry),
             Input::Reload => self.reload(),
             Input::Stop | Input::Orphaned => {}
-        }
-    }
-
-    fn handle_auditing(&mut self, status: &host::audit::Status) {
-        let (on, lost) = (status.is_on(), u64::from(status.lost));
-        self.audit.see(status);
-        if self.backlog.note(status.backlog, status.backlog_limit) {
-            let body = Body::new().word("state", "backlog-high").word("waiting", status.backlog);
-            let body = body.word("limit", status.backlog_limit);
-            self.journal.own(&[OwnRecord("VT_AGENT", body)], OURS);
-        }
-        if let Some((was_on, had_lost)) = self.auditing {
-            let more = lost.checked_sub(had_lost);
-            if more != Some(0) {
-                let now = millis();
-                let span = [now.saturating_sub(poll_millis(self.context.poll.every())), now];
-                // Somebody has set the counter back (auditctl --reset-lost): nobody knows.
-                // What the kernel could not deliver to the daemon, or no longer keeps for one where there is
-                // none, the agent has by multicast.
-                let undelivered = self.audit.own || (status.pid == 0 && !self.unheard);
-                let place = if undelivered { Place::Delivery } else { Place::Kernel };
-                self.gaps.note(place, more, span);
-            }
-            if on != was_on {
-                let state = if on { "audit-on" } else { "audit-off" };
-                let body = Body::new().word("state", state);
-                self.journal.own(&[OwnRecord("VT_AGENT", body)], OURS);
-            }
-        }
-        self.auditing = Some((on, lost));
-        self.devices.handle_auditing(now(), on);
-        self.timekeeping.handle_auditing(on);
-        if self.rules.as_ref().is_some_and(|rules| rules.depends_on_auditing(on)) {
-            self.load_rules();
-        }
-        for (_, source) in self.sources.iter_mut().filter(|(name, _)| *name == Name::Audit) {
-            source.consequence = match self.unheard {
-                _ if !on => Some("auditing is off: nothing is heard".to_owned()),
-                true => Some(UNHEARD.to_owned()),
-                false => None,
-            };
         }
     }
 
@@ -582,10 +550,6 @@ fn is_audited(namespace: &Path) -> bool {
 
 fn word(yes: bool) -> &'static str {
     if yes { "yes" } else { "no" }
-}
-
-fn poll_millis(poll: Duration) -> u64 {
-    u64::try_from(poll.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// With milliseconds.

@@ -16,7 +16,7 @@ use super::checkpoints::Checkpoints;
 use super::containers::Files;
 use super::doorkeeper::Options;
 use super::doorkeeper::wire::{Begin, FromAgent};
-use super::events::Events;
+use super::events::{self, Events};
 use super::explain::Explainers;
 use super::home;
 use super::inbox::Inbox;
@@ -88,7 +88,7 @@ pub(crate) fn listen(options: Options) -> Result<(), Failure> {
 /// The command by which this process becomes a doorkeeper.
 fn again(typed: &[OsString]) -> Command {
     let mut command = Command::new("/proc/self/exe");
-    command.arg0("veritrail").args(["agent", "run"]).args(typed);
+    command.arg0("veritrail").arg("agent-heir").args(typed);
     // What was said at the beginning was said to somebody who has gone.
     command.stdin(Stdio::null()).stdout(Stdio::null());
     command
@@ -100,7 +100,7 @@ fn listen_until_told(
     begin: Begin,
     bpf: Option<Result<(Listener, String), String>>,
 ) -> Result<(Ended, Result<(), Failure>), Failure> {
-    let Options { home, trail, config, config_path, .. } = options;
+    let Options { home, trail, config, config_path, overrides, .. } = options;
     let settings = Settings {
         sources: config.agent_sources(),
         audit: AuditSettings {
@@ -117,6 +117,8 @@ fn listen_until_told(
     // Everything that takes rights comes before they are given up, and that before any thread.
     let sources = Sources::open(&settings, bpf);
     sources.check()?;
+    let events_settings = config.events();
+    let readers = events::group_of(&events_settings);
     give_up_rights(&trail, &config, begin.managed)?;
 
     let inbox = Arc::new(Inbox::new(INBOX_BYTES));
@@ -131,8 +133,8 @@ fn listen_until_told(
         rest_per_second: config.rest_per_second(),
         served: home.served()?,
     };
-    let configured = Configured::new(config.clone(), config_path);
-    let (events_settings, followed) = (config.events(), trail.clone());
+    let configured = Configured::new(config.clone(), config_path, overrides, home.clone());
+    let followed = trail.clone();
     let rules = Rules::new(&config);
     let places = config.container_places();
     let sends = config.has_audit_sink();
@@ -164,7 +166,7 @@ fn listen_until_told(
         .map_err(|e| failed("start a thread", e))?;
 
     let events = match events_settings.enabled {
-        true => Some(Events::start(home.run_dir(), &followed, events_settings)?),
+        true => Some(Events::start(home.run_dir(), &followed, events_settings, readers)?),
         false => None,
     };
     let checkpoints = match sends {

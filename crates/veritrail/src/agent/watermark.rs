@@ -34,6 +34,9 @@ pub(super) struct Note {
     pub(super) leaves: u64,
     /// Every event of the stream up to here is on record, or told of as lost.
     pub(super) serial: Option<u32>,
+    /// The kernel's own counter, as far as its losses are on record.
+    #[serde(default)]
+    pub(super) lost: Option<u32>,
 }
 
 const NAME: &str = "state.json";
@@ -100,6 +103,8 @@ pub(super) struct Mark {
     pub(super) millis: u64,
     /// How many leaves the trail had then.
     pub(super) leaves: u64,
+    /// What the kernel had lost by then, where that is known.
+    pub(super) lost: Option<u32>,
 }
 
 /// Marks that wait for the trail at once: ten minutes.
@@ -200,7 +205,7 @@ mod tests {
     fn marks_that_wait_are_bounded_and_the_latest_counts() {
         let mut watermark = Watermark::default();
         for serial in 0..10_000 {
-            watermark.pass(Mark { serial, millis: 0, leaves: 0 }, None);
+            watermark.pass(Mark { serial, millis: 0, leaves: 0, lost: None }, None);
         }
         assert!(watermark.waiting.len() <= MOST_MARKS);
         assert_eq!(watermark.last().map(|mark| mark.serial), Some(9999));

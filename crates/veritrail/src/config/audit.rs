@@ -11,13 +11,13 @@
 
 use std::ops::RangeInclusive;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Config;
 use super::written::{Section, Wrong};
 use crate::agent::{AuditInput, AuditLimits, AuditMode};
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Audit {
     input: String,
@@ -43,7 +43,8 @@ impl Default for Audit {
 /// What `audit.backlog_limit` may be, in records.
 const BACKLOG_LIMIT: RangeInclusive<u32> = 64..=1 << 18;
 
-/// What `audit.backlog_wait_time` may be, in jiffies: the kernel takes ten minutes at 1000 Hz at most.
+/// What `audit.backlog_wait_time` may be, in jiffies. The kernel takes ten minutes: so many at 1000 Hz, and
+/// 150,000 at 250.
 const BACKLOG_WAIT_TIME: RangeInclusive<u32> = 0..=600_000;
 
 impl Section for Audit {
@@ -60,25 +61,33 @@ impl Section for Audit {
     }
 }
 
+/// What the command line says instead of the file.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Overrides {
+    /// `audit.mode`.
+    pub(crate) audit_mode: Option<AuditMode>,
+    /// `audit.input`.
+    pub(crate) audit_input: Option<AuditInput>,
+}
+
 impl Config {
+    /// Puts this in the place of what the file says.
+    pub(crate) fn apply(&mut self, overrides: &Overrides) {
+        let Overrides { audit_mode, audit_input } = overrides;
+        self.audit.mode = audit_mode.unwrap_or(self.audit.mode);
+        if let Some(input) = audit_input {
+            self.audit.input = input.to_string();
+        }
+    }
+
     /// Whether the agent is the audit daemon.
     pub(crate) fn audit_mode(&self) -> AuditMode {
         self.audit.mode
     }
 
-    /// The command line says it instead.
-    pub(crate) fn set_audit_mode(&mut self, mode: AuditMode) {
-        self.audit.mode = mode;
-    }
-
     /// Where the agent gets records from.
     pub(crate) fn audit_input(&self) -> AuditInput {
         self.audit.input.parse().unwrap_or_default()
-    }
-
-    /// The command line says it instead.
-    pub(crate) fn set_audit_input(&mut self, input: &AuditInput) {
-        self.audit.input = input.to_string();
     }
 
     /// What auditd calls this machine, where somebody says so.

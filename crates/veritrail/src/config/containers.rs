@@ -18,12 +18,12 @@ use std::path::PathBuf;
 use engine::containers::{Grantee, LIVES, LONGEST_TEXT};
 use record::units::ContId;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Config;
 use super::written::{Section, Wrong};
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Containers {
     groups: bool,
@@ -31,7 +31,7 @@ pub(super) struct Containers {
     grants: Vec<Grant>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Grant {
     name: String,
@@ -41,7 +41,7 @@ struct Grant {
     containers: usize,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(
     untagged,
     expecting = "a container is its name or its runtime's id, or a number: its identifier"

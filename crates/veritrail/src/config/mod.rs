@@ -22,12 +22,16 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+pub(crate) use audit::Overrides;
 pub(crate) use events::Events as EventsSettings;
 pub(crate) use forward::Server;
 pub(crate) use metrics::Listen;
 pub(crate) use places::{default_state, default_trail};
 pub(crate) use quota::ContainerQuota;
 pub(crate) use written::Mistake;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::outcome::{Failure, Kind};
 use written::Written;
@@ -39,8 +43,11 @@ pub(crate) const PATH: &str = "/etc/veritrail/veritrail.toml";
 const LONGEST: u64 = 1 << 20;
 
 /// What the file says.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Config {
+    /// As it stands there.
+    #[serde(skip)]
+    text: String,
     trail: trail::Trail,
     verity: verity::Verity,
     agent: agent::Agent,
@@ -104,6 +111,7 @@ impl Config {
         };
         let mut written = Written::parse(text);
         let config = Config {
+            text: text.to_owned(),
             trail: written.section(),
             verity: written.section(),
             agent: written.section(),
@@ -117,6 +125,30 @@ impl Config {
             quota: written.section(),
         };
         written.finish().map(|()| config)
+    }
+
+    /// The file's text; empty where there is none.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The keys (`agent.sources`) that mean something else in `new`.
+    pub(crate) fn changed(&self, new: &Config) -> Vec<String> {
+        let sections = |config: &Config| match serde_json::to_value(config) {
+            Ok(Value::Object(sections)) => sections,
+            // What was read from TOML can be written as JSON.
+            _ => Map::new(),
+        };
+        let (before, now) = (sections(self), sections(new));
+        let mut changed = Vec::new();
+        for (name, section) in &now {
+            for (key, value) in section.as_object().into_iter().flatten() {
+                if before.get(name).and_then(|section| section.get(key)) != Some(value) {
+                    changed.push(format!("{name}.{key}"));
+                }
+            }
+        }
+        changed
     }
 }
 

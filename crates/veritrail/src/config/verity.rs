@@ -6,12 +6,12 @@
 //! panic_command = ["systemctl", "poweroff"]      # --panic-on-corruption
 //! ```
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Config;
 use super::written::{Section, Wrong};
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Verity {
     restart_command: Option<Vec<String>>,

@@ -17,7 +17,7 @@ use crate::agent::{
     self, AuditInput, AuditMode, Device, Forward, Home, Options, OverQuota, SourceState, Status,
     Writer,
 };
-use crate::config::{self, Config};
+use crate::config::{self, Config, Overrides};
 use crate::outcome::{Failure, Kind, Outcome};
 
 /// The verbs of `veritrail agent`.
@@ -152,14 +152,27 @@ impl Verb {
 
 impl RunArgs {
     /// What they mean. `typed` are they themselves: the processes that the first one starts get the same.
-    pub(crate) fn options(&self, typed: &[OsString]) -> Result<Options, Failure> {
-        let mut config = Config::load(self.config.as_deref())?;
-        if let Some(mode) = self.audit_mode {
-            config.set_audit_mode(mode);
-        }
-        if let Some(input) = &self.audit_input {
-            config.set_audit_input(input);
-        }
+    fn options(&self, typed: &[OsString]) -> Result<Options, Failure> {
+        self.with(typed, Home::locate(self.run_dir.as_deref())?, self.config.as_deref())
+    }
+
+    /// The same for a process of a service that runs: the configuration is the one that it uses.
+    pub(crate) fn of_service(&self, typed: &[OsString]) -> Result<Options, Failure> {
+        let home = Home::locate(self.run_dir.as_deref())?;
+        let config = home.config();
+        self.with(typed, home, Some(&config))
+    }
+
+    fn with(
+        &self,
+        typed: &[OsString],
+        home: Home,
+        config: Option<&Path>,
+    ) -> Result<Options, Failure> {
+        let overrides =
+            Overrides { audit_mode: self.audit_mode, audit_input: self.audit_input.clone() };
+        let mut config = Config::load(config)?;
+        config.apply(&overrides);
         let trail = match &self.trail {
             Some(trail) => trail.clone(),
             None => config::default_trail()?,
@@ -168,11 +181,12 @@ impl RunArgs {
             std::path::absolute(path).map_err(|error| crate::run_dir::cannot("find", path, error))
         };
         Ok(Options {
-            home: Home::locate(self.run_dir.as_deref())?,
+            home,
             trail: absolute(&trail)?,
             tree: self.mount.as_ref().map(absolute).transpose()?,
             config,
             config_path: self.config.clone(),
+            overrides,
             typed: typed.to_vec(),
         })
     }

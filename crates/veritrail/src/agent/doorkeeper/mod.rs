@@ -26,6 +26,7 @@ use host::bpf::Wanted;
 use host::notify;
 use host::sandbox::{self, Capabilities};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use self::child::{Child, Ended, Heard};
 use self::requests::{Request, Requests};
@@ -36,7 +37,7 @@ use super::home::Home;
 use super::journal::Journal;
 use super::sources::bpf::Loaded;
 use super::tree::Names;
-use crate::config::Config;
+use crate::config::{Config, Overrides};
 use crate::outcome::{Failure, Kind};
 
 /// How the agent of a run directory is run.
@@ -49,14 +50,20 @@ pub(crate) struct Options {
     pub(crate) config: Config,
     /// The configuration's file, where one was named.
     pub(crate) config_path: Option<PathBuf>,
+    /// What the command line says instead of it.
+    pub(crate) overrides: Overrides,
     /// How all this was typed.
     pub(crate) typed: Vec<OsString>,
 }
 
 /// Runs until SIGTERM or SIGINT, and says in `out` what is listened to.
 pub(crate) fn run(options: Options, out: &mut dyn Write) -> Result<(), Failure> {
+    // From here on nobody ends before what has been begun is put back.
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
+        .map_err(|error| failed("watch for signals", error))?;
     let lock = options.home.claim()?;
     Journal::make(&options.trail)?;
+    options.home.keep(&options.config)?;
     // Everything that takes rights comes before they are given up, and that before any thread.
     let point = options.tree.clone().unwrap_or_else(|| options.home.tree());
     let (mut tree, connection) = Tree::attach(point);
@@ -65,7 +72,7 @@ pub(crate) fn run(options: Options, out: &mut dyn Write) -> Result<(), Failure> 
     let loaded = wanted.then(|| Loaded::load(&programs));
     give_up_rights(&options.trail)?;
     let (sender, events) = sync_channel(EVENTS);
-    watch_signals(&sender)?;
+    watch(signals, &sender)?;
     let names = Names::default();
     let shows = Shown { names: names.clone(), events: sender.clone() };
     let serving = connection.and_then(|connection| tree.serve(connection, shows));
@@ -76,7 +83,10 @@ pub(crate) fn run(options: Options, out: &mut dyn Write) -> Result<(), Failure> 
     let mut service = Service::new(&options, shown, names, events, &sender);
     service.begin.bpf = loaded.as_ref().map(Loaded::letter);
     service.loaded = loaded;
-    let ended = service.begin(out).and_then(|()| service.run());
+    let ended = service.begin(out).and_then(|turn| match turn {
+        Turn::GoOn => service.run(),
+        Turn::Stop => Ok(()),
+    });
     // It may be that nobody is told.
     let _ = notify::stopping();
     let stopped = service.stop();
@@ -113,9 +123,7 @@ enum Event {
     Request(Box<Request>),
 }
 
-fn watch_signals(events: &SyncSender<Event>) -> Result<(), Failure> {
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])
-        .map_err(|error| failed("watch for signals", error))?;
+fn watch(mut signals: Signals, events: &SyncSender<Event>) -> Result<(), Failure> {
     let events = events.clone();
     let watch = move || {
         // Nobody hears it only where we end anyway.
@@ -164,6 +172,10 @@ struct Service {
     watchdog: Option<(Duration, Instant)>,
     /// Since when the agent has been reading its configuration again.
     reloading: Option<Instant>,
+    /// No agent has read it again yet.
+    is_unread: bool,
+    /// Whether all have worked.
+    has_begun: bool,
     requests: Requests,
 }
 
@@ -200,13 +212,15 @@ impl Service {
             // Three times in its period, so that one that is late is no death.
             watchdog: notify::watchdog_period().map(|period| (period / 3, Instant::now())),
             reloading: None,
+            is_unread: false,
+            has_begun: false,
             requests: Requests::default(),
         }
     }
 
     /// Starts the writer and then the agent, and says in `out` what that listens to. Who cannot begin
     /// has said why itself.
-    fn begin(&mut self, out: &mut dyn Write) -> Result<(), Failure> {
+    fn begin(&mut self, out: &mut dyn Write) -> Result<Turn, Failure> {
         self.start_writer()?;
         let until = Instant::now() + PROMPT;
         loop {
@@ -216,26 +230,28 @@ impl Service {
                     self.writer.ended(false);
                     return Err(cannot_begin("writer", ended));
                 }
-                Some(Event::Signal(SIGINT | SIGTERM)) => return Ok(()),
-                Some(_) => {}
+                Some(event) => match self.handle(event)? {
+                    Turn::GoOn => {}
+                    Turn::Stop => return Ok(Turn::Stop),
+                },
             }
         }
         self.start_agent()?;
         loop {
             match self.next(Instant::now() + Duration::from_secs(3600)) {
                 Some(Event::Agent(_, Heard::Said(FromAgent::Ready { lines, status }))) => {
-                    return say_ready(&lines, &status, out);
+                    self.has_begun = true;
+                    say_ready(&lines, &status, out)?;
+                    return Ok(Turn::GoOn);
                 }
                 Some(Event::Agent(_, Heard::Ended(ended))) => {
                     self.agent.ended(false);
                     return Err(cannot_begin("agent", ended));
                 }
-                Some(event) => {
-                    let turn = self.handle(event)?;
-                    if turn == Turn::Stop {
-                        return Ok(());
-                    }
-                }
+                Some(event) => match self.handle(event)? {
+                    Turn::GoOn => {}
+                    Turn::Stop => return Ok(Turn::Stop),
+                },
                 None => {}
             }
         }
@@ -273,6 +289,7 @@ impl Service {
             Event::Signal(SIGHUP) => {
                 let _ = notify::reloading();
                 self.reloading = Some(Instant::now());
+                self.is_unread = true;
                 self.agent.tell(&ToAgent::Reload);
             }
             Event::Signal(_) => return Ok(Turn::Stop),
@@ -300,8 +317,6 @@ impl Service {
                     FromAgent::Answered(answered) => self.requests.answer(answered),
                     FromAgent::Ready { status, .. } => {
                         let _ = notify::status(&status);
-                        // One that begins has read it.
-                        self.reloaded();
                     }
                     FromAgent::Names(part) => match self.edition.take(part) {
                         Ok(Some(entries)) => self.names.replace(entries),
@@ -309,10 +324,11 @@ impl Service {
                         // It is not itself any more.
                         Err(wire::Nonsense) => self.agent.kill(),
                     },
-                    FromAgent::Reloaded { status, sinks } => {
+                    FromAgent::Reloaded { status, writer } => {
                         let _ = notify::status(&status);
+                        self.is_unread = false;
                         self.reloaded();
-                        if sinks {
+                        if writer {
                             // Clients keep what is not durable, and it is started again at once.
                             self.writer.tell(&ToWriter::Stop);
                         }
@@ -322,7 +338,7 @@ impl Service {
             Heard::Ended(ended) => {
                 self.agent.ended(true);
                 self.requests.abandon();
-                for_good("agent", ended)?;
+                self.for_good("agent", ended)?;
                 eprintln!("veritrail: the agent {ended}; it is started again");
             }
         }
@@ -339,7 +355,7 @@ impl Service {
             }
             Heard::Ended(ended) => {
                 self.writer.ended(true);
-                for_good("trail's writer", ended)?;
+                self.for_good("trail's writer", ended)?;
                 if ended != Ended::Code(0) {
                     eprintln!("veritrail: the trail's writer {ended}; it is started again");
                 }
@@ -361,8 +377,25 @@ impl Service {
         self.begin.restarts = self.agent.restarts();
         let fds = self.loaded.as_ref().map(Loaded::descriptors).unwrap_or_default();
         self.agent.tell_with(&ToAgent::Begin(self.begin.clone()), &fds);
+        if self.is_unread {
+            self.agent.tell(&ToAgent::Reload);
+        }
         self.writer.tell(&ToWriter::Agent(self.agent.pid()));
         Ok(())
+    }
+
+    /// The end of the service, where another attempt would not change anything. What has worked was good:
+    /// then only a trail that was tampered with stays what it is.
+    fn for_good(&self, who: &str, ended: Ended) -> Result<(), Failure> {
+        match ended {
+            Ended::Code(code)
+                if would_again(ended) && (!self.has_begun || code == Kind::Tampered.code()) =>
+            {
+                eprintln!("veritrail: the {who} {ended}; it would again");
+                Err(Failure::passed_on(code))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn tell_of_writer(&mut self) {
@@ -421,7 +454,7 @@ impl Service {
                 // Without a writer it would not end.
                 Some(Event::Writer(life, Heard::Ended(ended))) if self.writer.is_now(life) => {
                     self.writer.ended(true);
-                    if let (Some(_), true) = (self.writer.again(), for_good("", ended).is_ok()) {
+                    if let (Some(_), false) = (self.writer.again(), would_again(ended)) {
                         self.start_writer()?;
                     } else {
                         self.writer.leave();
@@ -471,16 +504,10 @@ fn is_silent<M: serde::de::DeserializeOwned + Send + 'static>(child: &Child<M>) 
     child.silence().is_none_or(|silence| silence >= SILENT)
 }
 
-/// The end of the service, where another attempt would not change anything: the command line (2), the
-/// machine (3), a trail that was tampered with (4), what cannot be used (5).
-fn for_good(who: &str, ended: Ended) -> Result<(), Failure> {
-    match ended {
-        Ended::Code(code @ 2..=5) => {
-            eprintln!("veritrail: the {who} {ended}; it would again");
-            Err(Failure::passed_on(code))
-        }
-        _ => Ok(()),
-    }
+/// Whether it may well end so at once again: the command line (2), the machine (3), a trail that was
+/// tampered with (4), what cannot be used (5).
+fn would_again(ended: Ended) -> bool {
+    matches!(ended, Ended::Code(2..=5))
 }
 
 fn cannot_begin(who: &str, ended: Ended) -> Failure {

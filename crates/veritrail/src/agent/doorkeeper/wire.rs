@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::agent::sources::bpf::Letter;
 
 /// What both ends speak; they are one program, unless it was replaced while it ran.
-pub(in crate::agent) const VERSION: u32 = 2;
+pub(in crate::agent) const VERSION: u32 = 3;
 
 /// The longest message, in bytes.
 pub(in crate::agent) const LONGEST: usize = 64 << 10;
@@ -79,7 +79,7 @@ pub(in crate::agent) enum FromAgent {
     Beat,
     /// The configuration was read again: in short for the service manager, and whether the writer has to
     /// be started again for it.
-    Reloaded { status: String, sinks: bool },
+    Reloaded { status: String, writer: bool },
     /// A part of what the tree shows.
     Names(Names),
     /// What becomes of what a process asked.

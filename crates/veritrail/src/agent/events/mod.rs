@@ -56,12 +56,21 @@ pub(crate) enum Word {
     End { next: u64, reason: String },
 }
 
+/// The number of the group that may read, if there is one. Directories other than /etc/group are asked by
+/// libraries, which cannot be loaded any more once rights are given up.
+pub(super) fn group_of(settings: &EventsSettings) -> Option<u32> {
+    let group = nix::unistd::Group::from_name(settings.group.as_deref()?);
+    group.ok().flatten().map(|group| group.gid.as_raw())
+}
+
 /// What readers share.
 #[derive(Debug)]
 struct Shared {
     trail: PathBuf,
     horizon: Horizon,
     settings: EventsSettings,
+    /// The group that may read, where it was known at the beginning.
+    group: Option<u32>,
     stopping: AtomicBool,
     counts: Counts,
     /// Readers by user.
@@ -118,6 +127,7 @@ impl Events {
         run_dir: &Path,
         trail: &Path,
         settings: EventsSettings,
+        group: Option<u32>,
     ) -> Result<Events, Failure> {
         let path = run_dir.join(SOCKET);
         let failed = |error| cannot("listen at", &path, error);
@@ -126,6 +136,7 @@ impl Events {
             trail: trail.to_owned(),
             horizon: Horizon::new(trail),
             settings,
+            group,
             stopping: AtomicBool::new(false),
             counts: Counts::default(),
             readers: Mutex::default(),
@@ -188,13 +199,15 @@ impl Shared {
                 peer.uid
             ));
         };
-        match nix::unistd::Group::from_name(name) {
-            Ok(Some(group)) if peer.is_in(group.gid.as_raw()) => Ok(()),
-            Ok(Some(_)) => Err(format!(
+        match self.group.or_else(|| group_of(&self.settings)) {
+            Some(group) if peer.is_in(group) => Ok(()),
+            Some(_) => Err(format!(
                 "user {} may not read events: root, user {owner} and the group {name} may",
                 peer.uid
             )),
-            _ => Err(format!("the group {name} of veritrail.toml ([events] group) is not known")),
+            None => {
+                Err(format!("the group {name} of veritrail.toml ([events] group) is not known"))
+            }
         }
     }
 

@@ -12,7 +12,10 @@ impl Agent {
     /// Says what nobody heard between the last agent and this one, whose first event this is.
     pub(super) fn tell_missing(&mut self, EventId { serial, millis }: EventId) {
         let leaves = watermark::leaves(self.journal.trail());
-        let mark = Mark { serial: serial.wrapping_sub(1), millis, leaves };
+        // A note says what is on record.
+        self.tell_gaps(true);
+        let lost = self.kernel_lost.told();
+        let mark = Mark { serial: serial.wrapping_sub(1), millis, leaves, lost };
         let Some(note) = self.before.take() else {
             self.leave(&self.note(Some(mark), false));
             return self.watermark.pass(mark, None);
@@ -44,6 +47,7 @@ impl Agent {
             trail: self.journal.trail().to_owned(),
             leaves: reached.map_or(0, |mark| mark.leaves),
             serial: reached.map(|mark| mark.serial),
+            lost: reached.map_or(self.kernel_lost.told(), |mark| mark.lost),
         }
     }
 

@@ -19,7 +19,7 @@ use host::audit::{Control, Status};
 use host::kmsg::{self, Kmsg};
 use host::uevent::{self, Uevents};
 use record::units::ContId;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use trail::Class;
 
 pub(crate) use self::audit::{AuditInput, Limits, Mode};
@@ -39,7 +39,7 @@ use crate::clock;
 use crate::outcome::{Failure, Kind};
 
 /// A source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Name {
     /// The kernel's audit records, by multicast.

@@ -31,7 +31,10 @@ pub(super) fn rows<'a>(changes: impl IntoIterator<Item = &'a Change>, fold: bool
     let mut rows: Vec<Row<'a>> = Vec::new();
     for change in changes {
         let joins = |row: &Row<'_>| {
-            fold && change.step == 0 && row.first.step == 0 && is_same(&row.first.who, &change.who)
+            fold && change.step == 0
+                && row.first.step == 0
+                && row.first.node == change.node
+                && is_same(&row.first.who, &change.who)
         };
         let row = match rows.last_mut() {
             Some(row) if joins(row) => {

@@ -64,7 +64,12 @@ pub(super) struct Change {
     pub(super) slews: bool,
     /// When, since boot in ns, where a record of ours says that.
     pub(super) at: Option<u64>,
+    /// Which boot, of all machines.
     pub(super) boot: usize,
+    /// Which machine; empty: this one.
+    pub(super) node: Vec<u8>,
+    /// When it was made, as the clock would have had it that is there at the end of the boot.
+    pub(super) corrected: i128,
 }
 
 /// A system call: which event it is of, who made it, and its name.
@@ -80,48 +85,59 @@ pub(super) struct Gathered {
     tasks: VecDeque<Called>,
     /// By node and process, the step that the kernel told of last.
     stepped: BTreeMap<(Vec<u8>, u32), i128>,
-    recent: VecDeque<(u64, i128)>,
-    late: Late,
     /// The kernel's events of steps that stand before them, which have the stamp of before the step.
     before: BTreeMap<(usize, u64), i128>,
     last: Option<(Vec<u8>, EventId)>,
     ordinal: u64,
-    boot: usize,
-    boot_id: Option<Vec<u8>>,
+    /// How many boots there were before the last one that began.
+    boots: usize,
+    /// That of the line which was taken last.
+    machine: Boot,
+    others: BTreeMap<Vec<u8>, Boot>,
+}
+
+/// The boot of one machine: its clock is its own.
+#[derive(Debug, Default)]
+struct Boot {
+    node: Vec<u8>,
+    number: usize,
+    id: Option<Vec<u8>>,
+    recent: VecDeque<(u64, i128)>,
+    late: Late,
 }
 
 impl Gathered {
-    /// Takes the next line of the trail.
-    pub(super) fn line(&mut self, line: &Line<'_>) {
-        let node = line.node().unwrap_or_default();
+    /// Takes the next line of the trail, which is of that machine; this one has no name.
+    pub(super) fn line(&mut self, node: &[u8], line: &Line<'_>) {
         let id = line.id();
+        self.turn_to(node);
         if self.last.as_ref().is_none_or(|(of, last)| *last != id || of != node) {
             self.last = Some((node.to_vec(), id));
             self.ordinal += 1;
-            self.recent.push_back((self.ordinal, stamp(id)));
-            if self.recent.len() > RECENT {
-                self.recent.pop_front();
+            self.machine.recent.push_back((self.ordinal, stamp(id)));
+            if self.machine.recent.len() > RECENT {
+                self.machine.recent.pop_front();
             }
         }
         let tail = line.own_tail();
         if tail.is_some_and(|tail| tail_value(tail, "VT_BT").is_some()) {
             // Ours: its stamp is that of when it was written.
-            self.recent.pop_back_if(|(of, _)| *of == self.ordinal);
+            self.machine.recent.pop_back_if(|(of, _)| *of == self.ordinal);
         }
         let boot = tail.and_then(|tail| tail_value(tail, "VT_BOOT"));
-        let other = boot.is_some() && boot != self.boot_id.as_deref();
+        let other = boot.is_some() && boot != self.machine.id.as_deref();
         if other {
-            if self.boot_id.is_some() {
-                self.boot += 1;
-                self.late.clear();
+            if self.machine.id.is_some() {
+                self.next_boot();
+                self.machine.late.clear();
             }
-            self.boot_id = boot.map(<[u8]>::to_vec);
+            self.machine.id = boot.map(<[u8]>::to_vec);
         }
         match line.effective_type() {
-            RecordType::SYSTEM_BOOT if boot.is_none() => self.boot += 1,
+            RecordType::SYSTEM_BOOT if boot.is_none() => self.next_boot(),
             RecordType::SYSCALL => {
                 // Its stamp is that of when the call began, and it stands where that ended.
-                self.recent.pop_back_if(|(of, _)| *of == self.ordinal);
+                self.machine.recent.pop_back_if(|(of, _)| *of == self.ordinal);
                 self.task(node, id, line);
             }
             RecordType::TIME_INJOFFSET => {
@@ -161,6 +177,23 @@ impl Gathered {
         }
     }
 
+    fn turn_to(&mut self, node: &[u8]) {
+        if self.machine.node == node {
+            return;
+        }
+        let next = self.others.remove(node).unwrap_or_else(|| {
+            self.boots += 1;
+            Boot { node: node.to_vec(), number: self.boots, ..Boot::default() }
+        });
+        let before = std::mem::replace(&mut self.machine, next);
+        self.others.insert(before.node.clone(), before);
+    }
+
+    fn next_boot(&mut self) {
+        self.boots += 1;
+        self.machine.number = self.boots;
+    }
+
     fn task(&mut self, node: &[u8], id: EventId, line: &Line<'_>) {
         let fields = line.fields();
         let number = |name: &[u8]| word(&fields, name).and_then(|text| text.parse().ok());
@@ -194,7 +227,8 @@ impl Gathered {
                     new: stamp(id),
                     call: call.map(str::to_owned),
                     who,
-                    boot: self.boot,
+                    boot: self.machine.number,
+                    node: node.to_vec(),
                     ..Change::default()
                 };
                 self.changes.push(change);
@@ -223,7 +257,9 @@ impl Gathered {
                     ordinal: change.ordinal,
                 };
                 change.beside = tail_value(tail, "VT_SRC") == Some(b"engine");
-                for (change, ordinal) in self.late.push(step, self.recent.iter().rev()) {
+                for (change, ordinal) in
+                    self.machine.late.push(step, self.machine.recent.iter().rev())
+                {
                     if let Some(change) = self.changes.get_mut(change) {
                         change.ordinal = ordinal;
                     }
@@ -239,21 +275,28 @@ impl Gathered {
         let mut timed: Vec<usize> = (0..self.changes.len()).collect();
         timed.retain(|at| self.changes.get(*at).is_some_and(|change| change.at.is_some()));
         timed.sort_by_key(|at| self.changes.get(*at).map(|change| (change.boot, change.at)));
-        let mut next = u64::MAX;
+        let (mut boot, mut next) = (usize::MAX, u64::MAX);
         for at in timed.into_iter().rev() {
             if let Some(change) = self.changes.get_mut(at) {
+                if change.boot != boot {
+                    (boot, next) = (change.boot, u64::MAX);
+                }
                 change.ordinal = change.ordinal.min(next);
                 next = change.ordinal;
             }
         }
         self.changes.sort_by_key(|change| (change.ordinal, change.at));
-        let (mut boot, mut sum) = (0, 0i128);
+        let mut sums: BTreeMap<usize, i128> = BTreeMap::new();
         for change in &mut self.changes {
-            if change.boot != boot {
-                (boot, sum) = (change.boot, 0);
-            }
-            sum = sum.saturating_add(change.step);
-            change.cumulative = sum;
+            let sum = sums.entry(change.boot).or_default();
+            *sum = sum.saturating_add(change.step);
+            change.cumulative = *sum;
+        }
+        for change in &mut self.changes {
+            // Its own step and those after it.
+            let sum = sums.get(&change.boot).copied().unwrap_or_default();
+            let rest = sum.saturating_sub(change.cumulative).saturating_add(change.step);
+            change.corrected = change.old.saturating_add(rest);
         }
         let moved = self.changes.iter().filter(|one| one.beside && one.ordinal < one.told_at);
         self.before = moved.map(|one| ((one.boot, one.told_at), one.step)).collect();
@@ -282,7 +325,7 @@ impl Gathered {
 
     /// Where the line that was taken last stands: its event, and its boot.
     pub(super) fn here(&self) -> (u64, usize) {
-        (self.ordinal, self.boot)
+        (self.ordinal, self.machine.number)
     }
 }
 
@@ -343,7 +386,8 @@ mod tests {
         let mut gathered = Gathered::default();
         for line in lines {
             let line = line.replace("<1D>", "\x1d");
-            gathered.line(&Line::parse_stored(line.as_bytes()).unwrap());
+            let line = Line::parse_stored(line.as_bytes()).unwrap();
+            gathered.line(line.node().unwrap_or_default(), &line);
         }
         gathered.finish();
         gathered
@@ -467,6 +511,29 @@ mod tests {
         ]);
         assert_eq!(found.changes[1].cumulative, 1_000_000_000);
         assert_eq!(found.correction(1, 0), 7_000_000_000);
+    }
+
+    #[test]
+    fn each_machine_has_a_clock_and_boots_of_its_own() {
+        let found = gathered(&[
+            "node=a type=TIME_INJOFFSET msg=audit(1000.000:5): sec=7 nsec=0",
+            "node=b type=TIME_INJOFFSET msg=audit(1000.000:5): sec=100 nsec=0",
+            "node=b type=SYSTEM_BOOT msg=audit(1109.000:1): pid=1",
+            "node=a type=TIME_INJOFFSET msg=audit(1010.000:6): sec=1 nsec=0",
+            "node=b type=TIME_INJOFFSET msg=audit(1110.000:2): sec=50 nsec=0",
+            "type=TIME_INJOFFSET msg=audit(1000.000:9): sec=3 nsec=0",
+        ]);
+        const S: i128 = 1_000_000_000;
+        let found: Vec<_> = found
+            .changes
+            .iter()
+            .map(|one| {
+                let node = String::from_utf8(one.node.clone()).unwrap();
+                (node, one.cumulative / S, (one.corrected - one.old) / S)
+            })
+            .collect();
+        let told = [("a", 7, 8), ("b", 100, 100), ("a", 8, 1), ("b", 50, 50), ("", 3, 3)];
+        assert_eq!(found, told.map(|(node, sum, rest)| (node.to_owned(), sum, rest)));
     }
 
     #[test]

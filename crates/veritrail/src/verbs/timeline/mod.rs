@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use jiff::Timestamp;
+use record::stored::tail_value;
 use record::units::LeafIndex;
 use record::view::NtpValue;
 use record::{EventId, Line};
@@ -82,8 +83,8 @@ pub(crate) fn run(args: &TimelineArgs, out: &mut dyn Write) -> Result<Outcome, F
     let range = args.range(&Clock::read())?;
     let source = args.source()?;
     let mut gathered = Gathered::default();
-    source.lines(|line| {
-        gathered.line(line);
+    source.lines(|node, line| {
+        gathered.line(node, line);
         Ok(())
     })?;
     gathered.finish();
@@ -136,16 +137,24 @@ enum Source {
 }
 
 impl Source {
-    /// Hands on every record in its order. What is no record is passed over: `search` counts them.
-    fn lines(&self, mut each: impl FnMut(&Line<'_>) -> Result<(), Failure>) -> Result<(), Failure> {
+    /// Hands on every record in its order, with its machine: empty for the one that none is named for. What
+    /// is no record is passed over: `search` counts them.
+    fn lines(
+        &self,
+        mut each: impl FnMut(&[u8], &Line<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         match self {
             Source::Trail(dir) => {
                 let failed = |error| from_trail(dir, error);
                 let mut reader = Reader::open(Disk::new(dir), LeafIndex(0)).map_err(failed)?;
                 while let Some(leaf) = reader.next().map_err(failed)? {
-                    for line in leaf.bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
+                    let lines = leaf.bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty());
+                    // Whatever auditd calls it, that is this machine.
+                    let is_here = lines.clone().next_back().is_some_and(is_of_kernel);
+                    for line in lines {
                         if let Ok(line) = Line::parse_stored(line) {
-                            each(&line)?;
+                            let node = line.node().filter(|_| !is_here).unwrap_or_default();
+                            each(node, &line)?;
                         }
                     }
                 }
@@ -157,7 +166,7 @@ impl Source {
                 let mut line = Vec::new();
                 while read_line(&mut log, &mut line).map_err(failed)? {
                     if let Ok(line) = Line::parse(&line) {
-                        each(&line)?;
+                        each(line.node().unwrap_or_default(), &line)?;
                     }
                 }
                 Ok(())
@@ -165,13 +174,20 @@ impl Source {
             Source::Text(text) => {
                 for line in text.split(|b| *b == b'\n') {
                     if let Ok(line) = Line::parse(line) {
-                        each(&line)?;
+                        each(line.node().unwrap_or_default(), &line)?;
                     }
                 }
                 Ok(())
             }
         }
     }
+}
+
+/// Whether a leaf's last line says that this machine's kernel wrote it.
+fn is_of_kernel(last: &[u8]) -> bool {
+    let line = Line::parse_stored(last);
+    let tail = line.as_ref().ok().and_then(Line::own_tail);
+    tail.and_then(|tail| tail_value(tail, "VT_SRC")) == Some(b"kernel")
 }
 
 fn cannot_read(path: &Path, error: std::io::Error) -> Failure {
@@ -202,6 +218,7 @@ struct Shown<'a> {
     exe: Option<Text<'a>>,
     confidence: Option<&'a str>,
     leaf: Option<u64>,
+    node: Option<Text<'a>>,
 }
 
 #[derive(Serialize)]
@@ -219,7 +236,7 @@ fn changes(
     args: &TimelineArgs,
     out: &mut dyn Write,
 ) -> Result<bool, Failure> {
-    let meant = gathered.changes.iter().filter(|change| range.has(change.new));
+    let meant = gathered.changes.iter().filter(|change| range.has(change.corrected));
     let rows = rows(meant, !args.all);
     for row in &rows {
         if args.json {
@@ -265,6 +282,7 @@ fn shown<'a>(row: &Row<'a>) -> Shown<'a> {
         exe: first.who.exe.as_deref().map(Text),
         confidence: last.confidence.as_deref(),
         leaf: first.leaf,
+        node: Some(Text(&first.node)).filter(|node| !node.0.is_empty()),
     }
 }
 
@@ -288,6 +306,9 @@ fn print(row: &Row<'_>, out: &mut dyn Write) -> Result<(), Failure> {
     write!(out, "  sum {}  by {}", seconds(last.cumulative), by(row))?;
     if let Some(call) = &first.call {
         write!(out, " ({call})")?;
+    }
+    if !first.node.is_empty() {
+        write!(out, "  on {}", first.node.escape_ascii())?;
     }
     match last.confidence.as_deref() {
         None | Some("certain") => writeln!(out)?,
@@ -403,12 +424,16 @@ fn events(
                 format!("  stamped {}", moment(stamp(id)))
             };
             let types = types.join(",");
-            writeln!(out, "{}  {}  {types}{note}", moment(corrected), id.serial)?;
+            let on = match node.escape_ascii() {
+                _ if node.is_empty() => String::new(),
+                name => format!("  on {name}"),
+            };
+            writeln!(out, "{}  {}  {types}{note}{on}", moment(corrected), id.serial)?;
         }
         Ok(())
     };
-    source.lines(|line| {
-        order.line(line);
+    source.lines(|node, line| {
+        order.line(node, line);
         let (ordinal, boot) = order.here();
         let kind = line.effective_type();
         let kind =

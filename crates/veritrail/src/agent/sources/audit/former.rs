@@ -9,6 +9,7 @@ use host::audit::{Control, Error};
 use record::write::Body;
 use serde::{Deserialize, Serialize};
 
+use super::chain;
 use crate::clock;
 
 /// What the agent sets where it is the audit daemon.
@@ -50,7 +51,8 @@ impl Former {
         [self.enabled, self.backlog_limit, self.backlog_wait_time] == [None; 3]
     }
 
-    /// Switches auditing on and raises its limits, having kept what was; says what it changed.
+    /// Switches auditing on and raises its limits, having kept what was; says what it changed, and what
+    /// the kernel refused.
     pub(super) fn change(
         &mut self,
         dir: &Path,
@@ -76,18 +78,27 @@ impl Former {
         }
         plan.write(dir).map_err(|error| Unchanged::Unkept(dir.join(NAME), error))?;
         *self = plan;
-        if let Some(records) = backlog {
-            control.set_backlog_limit(records)?;
+        let mut refused = Vec::new();
+        let mut is_set =
+            |done: Result<(), Error>| done.map_err(|error| refused.push(chain(&error))).is_ok();
+        // Before all others: a limit that is refused is no reason to hear nothing.
+        let is_on = enabled.is_some() && is_set(control.set_enabled(true));
+        if let Some(records) = backlog
+            && is_set(control.set_backlog_limit(records))
+        {
             body = body.word("backlog_limit", format_args!("{}-{records}", status.backlog_limit));
         }
-        if let Some(jiffies) = wait {
-            control.set_backlog_wait_time(jiffies)?;
+        if let Some(jiffies) = wait
+            && is_set(control.set_backlog_wait_time(jiffies))
+        {
             let change = format!("{}-{jiffies}", status.backlog_wait_time);
             body = body.word("backlog_wait_time", change);
         }
-        if enabled.is_some() {
-            control.set_enabled(true)?;
+        if is_on {
             body = body.word("enabled", "0-1");
+        }
+        if !refused.is_empty() {
+            body = body.phrase("unchanged", &refused.join("; "));
         }
         Ok(body)
     }

@@ -157,7 +157,7 @@ impl<'a> Gathering<'a> {
         }
         let here = |serial| {
             let leaves = watermark::leaves(&self.context.trail);
-            Mark { serial, millis: millis(), leaves }
+            Mark { serial, millis: millis(), leaves, lost: None }
         };
         if let Some(passed) = self.marks.passed(now, here) {
             self.context.inbox.put(Input::Mark(passed));
@@ -173,7 +173,12 @@ impl<'a> Gathering<'a> {
         }
         if let Some(serial) = self.marks.newest {
             let leaves = watermark::leaves(&self.context.trail);
-            self.context.inbox.put(Input::Mark(Mark { serial, millis: millis(), leaves }));
+            self.context.inbox.put(Input::Mark(Mark {
+                serial,
+                millis: millis(),
+                leaves,
+                lost: None,
+            }));
         }
     }
 }
@@ -225,7 +230,7 @@ mod tests {
     fn a_mark_is_passed_when_nothing_older_can_come() {
         let mut marks = Marks::default();
         let at = Duration::from_millis;
-        let here = |leaves| move |serial| Mark { serial, millis: 0, leaves };
+        let here = |leaves| move |serial| Mark { serial, millis: 0, leaves, lost: None };
         assert!(marks.passed(at(600), here(1)).is_none());
         marks.note(u32::MAX - 1);
         marks.note(3);

@@ -196,6 +196,8 @@ pub(super) struct Asked {
     answer: Arc<Mutex<Option<Answer>>>,
     /// When the kernel last had no record waiting for anybody, in nanoseconds since boot; 0 for never.
     through: Arc<AtomicU64>,
+    /// Whether the state was told for the last time.
+    is_over: Arc<Mutex<bool>>,
 }
 
 #[derive(Clone, Debug)]
@@ -213,6 +215,23 @@ impl Asked {
 
     fn take(&self) -> Option<Answer> {
         self.answer.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Asks for the state and tells it, unless it was told for the last time: what follows is our own end.
+    fn tell(
+        &self,
+        control: &mut Control,
+        context: &ForSource,
+        is_last: bool,
+    ) -> Result<Status, Error> {
+        // Held while it asks, so that no older state is told after a newer one.
+        let mut is_over = self.is_over.lock().unwrap_or_else(PoisonError::into_inner);
+        let status = self.ask(control)?;
+        if !*is_over {
+            context.inbox.put(Input::Auditing(status));
+        }
+        *is_over |= is_last;
+        Ok(status)
     }
 
     /// Asks for the state, and whether the kernel has handed over all that was made before.
@@ -283,7 +302,7 @@ impl<'a> Listener<'a> {
         let mut stopping = false;
         loop {
             if self.context.is_stopping() && !std::mem::replace(&mut stopping, true) {
-                self.resign();
+                self.resign(asked);
             }
             if stopping && drain.is_over() {
                 break;
@@ -477,8 +496,9 @@ impl<'a> Listener<'a> {
     }
 
     /// Puts everything back: the agent stops.
-    fn resign(&mut self) {
-        let status = self.ears.control.as_mut().and_then(|control| control.status().ok());
+    fn resign(&mut self, asked: &Asked) {
+        let tell = |control| asked.tell(control, self.context, true).ok();
+        let status = self.ears.control.as_mut().and_then(tell);
         self.ears.restore(status.and_then(|status| look(&status).registered));
         if self.ears.seat.resign() {
             // Where it fails the kernel notices that we have gone.
@@ -507,16 +527,16 @@ fn stamp(kind: u16, text: &[u8]) -> Option<u64> {
 pub(super) fn watch(mut control: Control, asked: &Asked, context: &ForSource) {
     loop {
         let began = Instant::now();
-        let status = match asked.ask(&mut control) {
+        let is_last = context.is_stopping();
+        let status = match asked.tell(&mut control, context, is_last) {
             Ok(status) => status,
             Err(error) => return context.ended(&error),
         };
+        if is_last {
+            return;
+        }
         asked.put(Answer { asked: began, pid: status.pid, daemons: look(&status) });
-        context.inbox.put(Input::Auditing(status));
-        while began.elapsed() < OFTEN {
-            if context.is_stopping() {
-                return;
-            }
+        while began.elapsed() < OFTEN && !context.is_stopping() {
             std::thread::sleep(LOOK);
             // Where it fails, the next round says so.
             let _ = asked.ask(&mut control);
