@@ -395,7 +395,8 @@ pub(super) fn answer_all(listener: &UnixListener, board: &Board, inbox: &inbox::
         let asked_ns = clock::now().boottime_ns;
         // Where it finds no room, it is not answered.
         let question = question.in_our_numbers(caller);
-        let inquiry = Inquiry { question, caller, asked_ns, stream };
+        let started = question.started();
+        let inquiry = Inquiry { question, started, caller, asked_ns, stream };
         inbox.try_offer(Class::Integrity, 4096, Input::Inquiry(inquiry));
     }
 }

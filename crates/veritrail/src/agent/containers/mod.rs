@@ -153,7 +153,7 @@ impl Containers {
 
     /// Somebody reads or writes `audit_containerid` in the tree.
     pub(super) fn handle_asked(&mut self, asked: Asked) {
-        let req = self.request(Asker::Tree(asked.id));
+        let req = self.request(Asker::Tree(asked.id), Some(asked.started));
         let caller = self.caller(asked.caller, asked.asked_ns);
         match asked.write {
             None => self.engine.handle_read(req, asked.target, caller),
@@ -165,11 +165,11 @@ impl Containers {
 
     /// Somebody asks by the control socket.
     pub(super) fn handle_inquiry(&mut self, inquiry: Inquiry) {
-        let Inquiry { question, caller, asked_ns, stream } = inquiry;
+        let Inquiry { question, started, caller, asked_ns, stream } = inquiry;
         let caller = self.caller(caller, asked_ns);
         match question {
             Question::Get { task } => {
-                let req = self.request(Asker::Asked(stream));
+                let req = self.request(Asker::Asked(stream), started);
                 self.engine.handle_read(req, task, caller);
             }
             Question::Set(Registration { task, contid, description, of_runtime }) => {
@@ -181,7 +181,8 @@ impl Containers {
                     },
                     (None, None) => ContId::UNSET,
                 };
-                let req = self.request(Asker::Registering(stream, contid, description));
+                let asker = Asker::Registering(stream, contid, description);
+                let req = self.request(asker, started);
                 if of_runtime {
                     self.engine.handle_register(req, task, caller, contid);
                 } else {
@@ -196,9 +197,11 @@ impl Containers {
         self.kernel.caller(tid, asked_ns, |label| self.engine.container_of(label))
     }
 
-    fn request(&mut self, asker: Asker) -> ReqId {
+    /// `started` is when the task that it is about did; nothing else is taken for that one.
+    fn request(&mut self, asker: Asker, started: Option<u64>) -> ReqId {
         self.last_request += 1;
         let req = ReqId(self.last_request);
+        self.kernel.mean(req, started);
         self.askers.insert(req, asker);
         req
     }
@@ -442,7 +445,7 @@ impl Containers {
         let handed = after.and_then(|ticket| self.tickets.get(&ticket).copied().flatten());
         match asker {
             Asker::Registering(stream, contid, Some(description)) if result.is_ok() => {
-                let req = self.request(Asker::Registered(stream, contid));
+                let req = self.request(Asker::Registered(stream, contid), None);
                 self.engine.handle_described(req, contid, description);
             }
             asker => match handed {

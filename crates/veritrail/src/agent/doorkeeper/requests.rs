@@ -21,6 +21,8 @@ use super::wire::{Answered, Asked};
 pub(super) struct Request {
     /// The task whose label it is, as the path names it.
     pub(super) target: u32,
+    /// When that one started, in clock ticks since boot.
+    pub(super) started: u64,
     pub(super) caller: Caller,
     pub(super) operation: Operation,
     pub(super) reply: Reply,
@@ -45,7 +47,7 @@ impl Requests {
         if self.waiting.len() >= MOST {
             return None;
         }
-        let Request { target, caller, operation, reply } = request;
+        let Request { target, started, caller, operation, reply } = request;
         self.last += 1;
         self.waiting.insert(self.last, (now + PATIENCE, reply));
         let write = match operation {
@@ -53,7 +55,7 @@ impl Requests {
             Operation::Write { offset, bytes } => Some((offset, bytes)),
         };
         let Caller { tid, boottime_ns } = caller;
-        Some(Asked { id: self.last, target, caller: tid, asked_ns: boottime_ns, write })
+        Some(Asked { id: self.last, target, started, caller: tid, asked_ns: boottime_ns, write })
     }
 
     /// The agent has answered. One that has waited too long has failed already.
