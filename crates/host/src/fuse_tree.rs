@@ -76,6 +76,8 @@ pub trait Tree: Send + Sync + 'static {
 pub struct Caller {
     /// Thread number in the process namespace of whoever mounted; 0 where it has none there.
     pub tid: u32,
+    /// Its user.
+    pub uid: u32,
     /// When the request was taken, in nanoseconds since boot. Whoever has the number and began later is
     /// somebody else: this one was killed.
     pub boottime_ns: u64,
@@ -253,7 +255,7 @@ fn caller(request: &Request) -> Caller {
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     let nanoseconds = u64::try_from(now.tv_nsec).unwrap_or(0);
     let boottime_ns = seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds);
-    Caller { tid: request.pid(), boottime_ns }
+    Caller { tid: request.pid(), uid: request.uid(), boottime_ns }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

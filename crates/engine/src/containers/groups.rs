@@ -87,7 +87,8 @@ impl Group {
     }
 
     /// No unit that may be handed to others, and no user, is above it.
-    pub(super) fn is_in_a_place_of_root(&self) -> bool {
+    #[must_use]
+    pub fn is_in_a_place_of_root(&self) -> bool {
         let mut above = self.path.split('/').rev().skip(1);
         above.all(|part| {
             !part.ends_with(".service") && !part.ends_with(".scope") && part != "user.slice"
