@@ -221,9 +221,10 @@ impl Containers {
         self.engine.handle_lost(moment(), until_ns);
     }
 
-    /// The living processes with their labels, as they were listed from then on.
-    pub(super) fn handle_listed(&mut self, began_ns: u64, listed: &[Sighting]) {
-        self.engine.handle_listed(moment(), began_ns, Some(listed));
+    /// The living processes with their labels, as they were listed from then on; none where that is not all of
+    /// them.
+    pub(super) fn handle_listed(&mut self, began_ns: u64, listed: Option<&[Sighting]>) {
+        self.engine.handle_listed(moment(), began_ns, listed);
     }
 
     /// What is known at once of the container of whoever did this.
