@@ -172,6 +172,10 @@ impl Containers {
                 let req = self.request(Asker::Asked(stream), started);
                 self.engine.handle_read(req, task, caller);
             }
+            // Before anything is set: what cannot be said of it afterwards is nobody's container.
+            Question::Set(Registration { description: Some(said), .. }) if !said.fits() => {
+                answer(Asker::Asked(stream), Err(Errno::Einval), None);
+            }
             Question::Set(Registration { task, contid, description, of_runtime }) => {
                 let contid = match (contid, &description) {
                     (Some(contid), _) => ContId(contid),
