@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use engine::containers::{Adoption, Description, Group, Seen};
 use engine::tasks::{Label, ProcessId, Sighting};
@@ -62,8 +63,19 @@ impl Containers {
         self.engine.handle_found(contid, group, found);
     }
 
-    pub(super) fn adopt(&mut self, adoption: Adoption, processes: &mut Processes) {
-        let adopted = self.kernel.adopt(&adoption);
+    /// Labels all that are in a group; until then, and the others later.
+    pub(super) fn adopt(
+        &mut self,
+        adoption: Adoption,
+        until: Option<Instant>,
+        processes: &mut Processes,
+    ) {
+        let (adopted, is_whole) = self.kernel.adopt(&adoption, until);
+        // Where nobody was without, it is as a whole as it will be.
+        if !is_whole && !adopted.is_empty() {
+            let (group, id) = (adoption.group.clone(), adoption.label.contid);
+            self.engine.handle_cut_short(moment(), group, id);
+        }
         for one in &adopted {
             processes.label(one.id, one.at_ns, adoption.label);
         }
@@ -117,20 +129,30 @@ const GROUPS: usize = 4096;
 
 impl Kernel {
     /// Labels all that are in the group and have no label; each with what it was like, and from when on it has
-    /// it.
-    pub(super) fn adopt(&self, adoption: &Adoption) -> Vec<Sighting> {
+    /// it; and whether there was time for all.
+    pub(super) fn adopt(
+        &self,
+        adoption: &Adoption,
+        until: Option<Instant>,
+    ) -> (Vec<Sighting>, bool) {
         let Adoption { group, label, first, .. } = adoption;
+        let is_over = || until.is_some_and(|until| Instant::now() >= until);
         let mut adopted = Vec::new();
         // Who was seen coming may be alone there.
-        let mut pids: Vec<u32> = first.iter().map(|first| first.pid).collect();
+        let mut first = first.map(|first| first.pid);
         let places = Places::find();
         let directory = places.of(group.hierarchy).map(|at| below(at, &group.path));
         for _ in 0..ROUNDS {
             // Each is looked at all the same.
-            let members = directory.as_deref().and_then(members);
-            pids.extend(members.unwrap_or_else(all_pids));
+            let members = directory.as_deref().and_then(|at| members(at, is_over));
+            let mut pids = members.unwrap_or_else(all_pids);
+            pids.extend(first.take());
             let before = adopted.len();
-            for pid in std::mem::take(&mut pids) {
+            // Those that came last have no label yet.
+            for pid in pids.into_iter().rev() {
+                if is_over() {
+                    return (adopted, false);
+                }
                 // What cannot be labelled has ended, as a rule, and is listed later if it has not.
                 if let Ok(Some(sighting)) = self.adopt_one(pid, group, *label, &places) {
                     adopted.push(sighting);
@@ -140,7 +162,8 @@ impl Kernel {
                 break;
             }
         }
-        adopted
+        let is_whole = !is_over();
+        (adopted, is_whole)
     }
 
     fn adopt_one(
@@ -185,12 +208,15 @@ fn below(root: &Path, path: &str) -> PathBuf {
     root.join(path.trim_start_matches('/'))
 }
 
-/// The processes in a group and in those below it; none where not all of these can be looked into.
-fn members(group: &Path) -> Option<Vec<u32>> {
+/// The processes in a group and in those below it, as far as there is time; none where not all of these can be looked
+/// into.
+fn members(group: &Path, is_over: impl Fn() -> bool) -> Option<Vec<u32>> {
     let mut pids = Vec::new();
     let mut groups = vec![group.to_owned()];
     let mut looked = 0;
-    while let Some(group) = groups.pop() {
+    while let Some(group) = groups.pop()
+        && !is_over()
+    {
         looked += 1;
         if looked > GROUPS {
             return None;

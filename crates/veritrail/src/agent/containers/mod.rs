@@ -24,11 +24,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::containers::{
-    Act, Answer, Attribution, Caller, Concerned, Confidence, Containers as Engine, Errno, Grant,
-    Labelled, Labelling, Moment, ReqId, State, Ticket,
+    Act, Adoption, Answer, Attribution, Caller, Concerned, Confidence, Containers as Engine, Errno,
+    Grant, Labelled, Labelling, Moment, ReqId, State, Ticket,
 };
 use engine::tasks::{Change, Label, Sighting};
 use host::bpf::{Labels, Packet};
@@ -95,6 +95,8 @@ pub(super) struct Containers {
     saving: Option<(u64, Option<Handed>, Vec<u8>)>,
     boot: String,
     wants_list: bool,
+    /// Groups of users whose processes are to be labelled.
+    adopting: VecDeque<Adoption>,
     /// Where runtimes say what their containers are; none where only those are known that somebody sets.
     files: Option<Files>,
     /// When there last was a container, since boot.
@@ -111,6 +113,9 @@ const AFTERWARDS: Duration = Duration::from_secs(10);
 
 /// What stands around a body of ours in the trail, in bytes: type, stamp, tail.
 const AROUND: u64 = 128;
+
+/// So long a turn is at the groups of users, which hold as much as they like.
+const FOR_USERS: Duration = Duration::from_millis(50);
 
 /// Between two looks whether a record is durable.
 const SOON: Duration = Duration::from_millis(2);
@@ -145,6 +150,7 @@ impl Containers {
             saving: None,
             boot: boot.to_owned(),
             wants_list: false,
+            adopting: VecDeque::new(),
             files: None,
             lived: None,
             telling: None,
@@ -379,8 +385,16 @@ impl Containers {
         if self.engine.poll_timeout().is_some_and(|due| due <= since_boot(now)) {
             self.engine.handle_timeout(now);
         }
-        while let Some(act) = self.engine.poll() {
-            self.do_one(act, processes, journal, link);
+        let until = Instant::now() + FOR_USERS;
+        loop {
+            while let Some(act) = self.engine.poll() {
+                self.do_one(act, processes, journal, link);
+            }
+            if Instant::now() >= until {
+                break;
+            }
+            let Some(adoption) = self.adopting.pop_front() else { break };
+            self.adopt(adoption, Some(until), processes);
         }
         // An answer comes right behind its record.
         self.tickets.clear();
@@ -432,7 +446,10 @@ impl Containers {
             }
             Act::Answer { req, result, after } => self.settle(req, result, after, link),
             Act::List => self.wants_list = true,
-            Act::Adopt(adoption) => self.adopt(*adoption, processes),
+            Act::Adopt(adoption) if adoption.group.is_in_a_place_of_root() => {
+                self.adopt(*adoption, None, processes);
+            }
+            Act::Adopt(adoption) => self.adopting.push_back(*adoption),
             Act::Describe { contid, group } => self.describe(contid, &group),
         }
     }
@@ -504,7 +521,7 @@ impl Containers {
 
     /// When there next is something to do.
     pub(super) fn due(&self) -> Option<Duration> {
-        let waits = !self.answers.is_empty() || self.saving.is_some();
+        let waits = !self.answers.is_empty() || self.saving.is_some() || !self.adopting.is_empty();
         let soon = waits.then(|| since_boot(moment()) + SOON);
         [soon, self.engine.poll_timeout(), self.held.due()].into_iter().flatten().min()
     }
