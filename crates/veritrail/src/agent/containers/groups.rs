@@ -12,6 +12,7 @@ use engine::tasks::{Label, ProcessId, Sighting};
 use host::bpf::Label as Borne;
 use host::target::Target;
 use record::units::ContId;
+use rustix::io::Errno;
 
 use super::super::tasks::{Processes, TICK_NS, listed_one};
 use super::files::Files;
@@ -34,7 +35,11 @@ impl Containers {
         path: &[u8],
     ) {
         let group = match path {
-            [] => Target::open(sighting.id.pid).ok().and_then(|target| group_of(&target)),
+            [] => match group_now(sighting.id) {
+                Ok(group) => group,
+                // Where it was nobody knows any more.
+                Err(_) => return,
+            },
             path => Group::of_path(hierarchy, path),
         };
         let group = group.map(|group| {
@@ -199,6 +204,15 @@ impl Kernel {
     }
 }
 
+/// The container that the control group of this very process is of.
+fn group_now(id: ProcessId) -> io::Result<Option<Group>> {
+    let target = Target::open(id.pid)?;
+    let group = Group::of_process(&target.control_groups()?);
+    // Of one that has ended the path may not be its own.
+    let is_it = target.start_time() == id.start_ns / TICK_NS && target.is_alive()?;
+    is_it.then_some(group).ok_or_else(|| Errno::SRCH.into())
+}
+
 /// The container that a process's control group is of.
 pub(in crate::agent) fn group_of(target: &Target) -> Option<Group> {
     Group::of_process(&target.control_groups().ok()?)
@@ -322,6 +336,23 @@ mod tests {
         let expected = [(0, "unified"), (1, "memory"), (4, "cpu"), (9, "systemd")];
         let expected = expected.map(|(number, at)| (number, format!("/sys/fs/cgroup/{at}").into()));
         assert_eq!(found, BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn where_a_process_was_that_is_gone_nobody_says() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let id = listed_one(child.id()).unwrap().id;
+        assert!(group_now(id).is_ok());
+        let another = ProcessId { start_ns: id.start_ns + TICK_NS, ..id };
+        assert!(group_now(another).is_err());
+        child.kill().unwrap();
+        // Also while nobody has waited for it.
+        while Target::open(id.pid).unwrap().is_alive().unwrap() {
+            std::thread::yield_now();
+        }
+        assert!(group_now(id).is_err());
+        child.wait().unwrap();
+        assert!(group_now(id).is_err());
     }
 
     #[test]
