@@ -37,8 +37,8 @@ enum Question {
 /// The longest answer, in bytes: ten thousand devices, sixteen thousand containers.
 const LONGEST: u64 = 64 << 20;
 
-/// Questions that are heard and answered at a time.
-const MOST: usize = 16;
+/// Questions that are heard and answered at a time; each answer may be megabytes.
+const MOST: usize = 8;
 
 /// Those who ask at the moment.
 #[derive(Debug, Default)]
