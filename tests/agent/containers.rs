@@ -3,6 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::auditing::Auditing;
 use crate::bench::{Agent, Bench, LIFE, has_fuse, number, soon};
@@ -346,6 +347,30 @@ fn a_set_that_races_with_forks_is_whole_or_not_at_all() {
     let ops = ops(&bench, "set");
     assert_eq!(ops.iter().filter(|body| body.ends_with("res=1")).count(), done);
     assert_eq!(ops.iter().filter(|body| body.ends_with("res=0")).count(), refused);
+    bench.trail_is_good();
+}
+
+/// By the verb, and by the socket.
+#[test]
+fn what_cannot_be_said_of_a_container_sets_nothing() {
+    let test = "what_cannot_be_said_of_a_container_sets_nothing";
+    let bench = Bench::new();
+    bench.write("config", BPF_ONLY);
+    let Some(agent) = start(test, &bench, &["--config", "config"]) else { return };
+    let container = Waiting::new("true");
+    let (pid, long) = (container.pid(), "x".repeat(513));
+    let words = ["container", "set", &pid.to_string(), "5", "--name", &long, "--run-dir", "run"];
+    let ran = bench.veritrail(&words);
+    assert_eq!(ran.status, Some(2), "{ran:?}");
+    assert!(ran.err.contains("what a container is called has at most 512 bytes"), "{ran:?}");
+    let stream = UnixStream::connect(bench.path("run/agent/control")).unwrap();
+    let set = json!({"task": pid, "contid": 5, "description": {"name": long}});
+    writeln!(&stream, "{}", json!({"container": {"set": set}})).unwrap();
+    let said = std::io::read_to_string(&stream).unwrap();
+    assert_eq!(said, "{\"errno\":22}\n");
+    assert_eq!(get(&bench, pid), UNSET);
+    assert_eq!(agent.stop(), Some(0));
+    assert_eq!(bench.bodies("CONTAINER_OP"), [""; 0]);
     bench.trail_is_good();
 }
 

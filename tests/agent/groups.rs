@@ -625,3 +625,44 @@ fn a_container_of_nspawn_is_found_by_its_group() {
     assert_eq!(agent.stop(), Some(0));
     bench.trail_is_good();
 }
+
+/// Root of a container that is found by nothing, as of LXC, calls its groups as others' are called, and has processes
+/// come into them one after the other.
+#[test]
+fn in_a_place_that_is_not_roots_all_are_labelled_and_few_records_made() {
+    let test = "in_a_place_that_is_not_roots_all_are_labelled_and_few_records_made";
+    let bench = Bench::new();
+    bench.write("config", "[agent]\nsources = [\"bpf\"]\n");
+    let Some(agent) = start(test, &bench, &["--config", "config"]) else { return };
+    let id = id_of(&bench, "victim");
+    let name = format!("lxc.payload.vt{}", std::process::id());
+    let group = unified().join(&name).join(format!("system.slice/docker-{id}.scope"));
+    if let Err(error) = fs::create_dir_all(&group) {
+        return eprintln!("SKIPPED: {test}: no control group can be made: {error}");
+    }
+    let mut all: Vec<Child> = Vec::new();
+    let mut come = |count: usize| {
+        for _ in 0..count {
+            let child = Command::new("sleep").arg("60").spawn().unwrap();
+            fs::write(group.join("cgroup.procs"), child.id().to_string()).unwrap();
+            all.push(child);
+        }
+    };
+    come(1);
+    let path = format!("/{name}/system.slice/docker-{id}.scope");
+    soon("it", || contids(&bench, &path).len() == 1);
+    let contid = contids(&bench, &path)[0];
+    assert_ne!(contid, expected(&id));
+    come(100);
+    soon("all of them", || containers(&bench, &path)[0]["processes"] == 101);
+    // When the first of the hundred came, and when a second had passed; one more where that took longer.
+    assert!(ops(&bench, "set", contid) <= 4, "{}", ops(&bench, "set", contid));
+    for mut child in all {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    remove_empty(&unified().join(&name));
+    soon("its end", || contids(&bench, &path).is_empty());
+    assert_eq!(agent.stop(), Some(0));
+    bench.trail_is_good();
+}

@@ -1,8 +1,9 @@
 //! Processes that hold on to the agent's tree: open files and directories, calls that are never finished.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -120,4 +121,37 @@ fn who_holds_on_to_the_tree_keeps_nobody_else() {
         .filter(|body| body.starts_with("op=set ") && body.ends_with(" res=1"));
     assert_eq!(others.count(), 20);
     bench.trail_is_good();
+}
+
+/// Whoever says nothing at the agent's socket, or a byte now and then, keeps nobody else waiting.
+#[test]
+fn who_holds_on_to_the_socket_keeps_nobody_else() {
+    let bench = Bench::new();
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: who_holds_on_to_the_socket_keeps_nobody_else: needs root");
+        return;
+    }
+    bench.write("config", BPF_ONLY);
+    let agent = bench.start(&["--config", "config"]);
+    let control = bench.path("run/agent/control");
+    let connect = || UnixStream::connect(&control).unwrap();
+    let status = || {
+        let began = Instant::now();
+        assert_eq!(bench.status()["pid"], agent.pid.as_raw_nonzero().get());
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    };
+    let (silent, mut trickling) = (connect(), connect());
+    for _ in 0..20 {
+        // It is let go of before long.
+        if trickling.write_all(b" ").is_err() {
+            break;
+        }
+        status();
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    assert!(trickling.write_all(b" ").is_err());
+    let many: Vec<UnixStream> = (0..100).map(|_| connect()).collect();
+    status();
+    drop((silent, many));
+    assert_eq!(agent.stop(), Some(0));
 }

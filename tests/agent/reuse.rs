@@ -2,14 +2,16 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::FileExt;
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use serde_json::Value;
 
 use crate::auditing::Auditing;
 use crate::bench::Bench;
-use crate::containers::{Waiting, set, start};
+use crate::containers::{BPF_ONLY, Waiting, file, set, start};
 
 /// The last number that was given to a process of this namespace: the next one gets the one behind it, if
 /// that is free.
@@ -71,6 +73,50 @@ fn a_number_that_is_used_again_is_not_taken_for_the_one_before() {
     assert!(wrong.is_empty(), "{} wrong: {:?}", wrong.len(), wrong.first());
     // Audit's stamps are of a tick: which of two in one tick it was, they do not tell.
     assert!(certain > 0 && certain + ambiguous >= 400, "{certain} {ambiguous}");
+    bench.trail_is_good();
+}
+
+/// Whoever has the file of a process open has it of that process, as proc(5) has it, and not of the next one with its
+/// number.
+#[test]
+fn an_open_file_is_not_of_the_next_process_with_the_number() {
+    let test = "an_open_file_is_not_of_the_next_process_with_the_number";
+    let bench = Bench::new();
+    bench.write("config", BPF_ONLY);
+    let Some(agent) = start(test, &bench, &["--config", "config"]) else { return };
+    if fs::OpenOptions::new().write(true).open(LAST).is_err() {
+        eprintln!("SKIPPED: {test}: nobody may choose the next process's number here ({LAST})");
+        return;
+    }
+    let mut reused = 0;
+    for _ in 0..50 {
+        let first = Waiting::new("true");
+        let number = first.pid();
+        let open =
+            fs::OpenOptions::new().read(true).write(true).open(file(&bench, number)).unwrap();
+        drop(first);
+        // /proc tells times to a tick.
+        std::thread::sleep(Duration::from_millis(20));
+        fs::write(LAST, (number - 1).to_string()).unwrap();
+        let next = Waiting::new("true");
+        if next.pid() != number {
+            continue;
+        }
+        reused += 1;
+        let error = (&open).write_all(b"5").unwrap_err();
+        assert_eq!(Errno::from_io_error(&error), Some(Errno::SRCH));
+        let error = open.read_at(&mut [0; 32], 0).unwrap_err();
+        assert_eq!(Errno::from_io_error(&error), Some(Errno::SRCH));
+        set(&bench, number, "6").unwrap();
+        assert_eq!(fs::read_to_string(file(&bench, number)).unwrap(), "6");
+        if reused == 3 {
+            break;
+        }
+    }
+    assert!(reused > 0, "no number was used again");
+    assert_eq!(agent.stop(), Some(0));
+    let ops = bench.bodies("CONTAINER_OP");
+    assert!(ops.iter().all(|body| !body.contains(" contid=5 ")), "{ops:?}");
     bench.trail_is_good();
 }
 

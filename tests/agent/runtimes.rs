@@ -1,6 +1,7 @@
 //! Containers that runtimes make: runc with the hook, and what becomes of one that cannot be registered.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -113,6 +114,60 @@ fn a_container_of_runc_is_labelled_before_its_program_runs() {
     assert_eq!(agent.stop(), Some(0));
     assert_eq!(bench.bodies("VT_GAP"), [""; 0]);
     bench.trail_is_good();
+}
+
+/// What the hook answers a runtime, and says; `words` come before it.
+fn hook(bench: &Bench, before: &[&str], options: &[&str], run_dir: &str) -> (Option<i32>, String) {
+    let mut words = before.to_vec();
+    let run_dir = bench.path(run_dir);
+    let run_dir = run_dir.to_str().unwrap();
+    words.extend([env!("CARGO_BIN_EXE_veritrail"), "oci-hook", "--run-dir", run_dir]);
+    words.extend(options);
+    let state = r#"{"ociVersion":"1.0.2","id":"web","status":"created","pid":1,"bundle":"/b"}"#;
+    let mut child = Command::new(words[0])
+        .args(&words[1..])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(state.as_bytes()).unwrap();
+    let ran = child.wait_with_output().unwrap();
+    (ran.status.code(), String::from_utf8(ran.stderr).unwrap())
+}
+
+/// No agent was there since the host began, or the directory is none that could be believed.
+#[test]
+fn a_hook_that_finds_nothing_lets_the_container_go_on() {
+    let bench = Bench::new();
+    let (status, said) = hook(&bench, &[], &[], "run");
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.starts_with("veritrail: "), "{said}");
+    // It is noted for the first agent.
+    let noted = fs::read_to_string(bench.path("run/agent/unregistered")).unwrap();
+    assert!(noted.contains("\"web\""), "{noted}");
+    let mode = fs::metadata(bench.path("run/agent")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    let (status, said) = hook(&bench, &[], &["--strict"], "run");
+    assert!(status != Some(0) && !said.is_empty(), "{said}");
+    fs::create_dir(bench.path("open")).unwrap();
+    fs::set_permissions(bench.path("open"), fs::Permissions::from_mode(0o777)).unwrap();
+    for (options, expected) in [(&[][..], 0), (&["--strict"], 3)] {
+        let (status, said) = hook(&bench, &[], options, "open");
+        assert_eq!(status, Some(expected), "{said}");
+        assert!(said.contains("is not a directory that only you can change"), "{said}");
+    }
+    // As podman without root has it: what is root's is nobody's there.
+    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "unshare", "-Ur"];
+    let inside = if rustix::process::geteuid().is_root() { &nobody[..] } else { &nobody[4..] };
+    let mut probe = Command::new(inside[0]);
+    if !probe.args(&inside[1..]).arg("true").status().is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: no user namespace can be made here");
+        return;
+    }
+    fs::set_permissions(bench.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    let (status, said) = hook(&bench, inside, &[], "run");
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.starts_with("veritrail: "), "{said}");
 }
 
 /// The container goes on, and that nobody knows it is on record with the next agent.

@@ -23,7 +23,7 @@ use fuser::{
     ReplyOpen, ReplyWrite, Request, SessionACL, TimeOrNow, WriteFlags,
 };
 
-use self::handles::{ATTRIBUTE, Handle, Handles};
+use self::handles::{Handle, Handles, attribute, which};
 use crate::fuse::{Errno, fuser_errno};
 
 /// What stands at a path.
@@ -35,8 +35,9 @@ pub enum Entry {
     Link(PathBuf),
     /// A file with these bytes.
     File(Vec<u8>),
-    /// A file as those of proc(5) and sysfs(5) are: see [`Tree::request`].
-    Attribute,
+    /// A file as those of proc(5) and sysfs(5) are, see [`Tree::request`]; and which one, of those that may stand
+    /// there one after the other: less than 2^63. Whoever has it open means that one.
+    Attribute(u64),
 }
 
 /// What a name stands for, as a listing tells it.
@@ -65,9 +66,9 @@ pub trait Tree: Send + Sync + 'static {
     /// As [`Tree::look`].
     fn list(&self, path: &Path) -> Result<Vec<(OsString, Kind)>, Errno>;
 
-    /// A call on the [`Entry::Attribute`] at `path`. It waits for the reply, which may be given later
-    /// and by another thread.
-    fn request(&self, path: &Path, caller: Caller, operation: Operation, reply: Reply);
+    /// A call on the [`Entry::Attribute`] that was at `path` when it was opened. It waits for the reply, which
+    /// may be given later and by another thread.
+    fn request(&self, path: &Path, which: u64, caller: Caller, operation: Operation, reply: Reply);
 }
 
 /// Whose call it is. It waits for the reply, unless it is killed.
@@ -75,6 +76,8 @@ pub trait Tree: Send + Sync + 'static {
 pub struct Caller {
     /// Thread number in the process namespace of whoever mounted; 0 where it has none there.
     pub tid: u32,
+    /// Its user.
+    pub uid: u32,
     /// When the request was taken, in nanoseconds since boot. Whoever has the number and began later is
     /// somebody else: this one was killed.
     pub boottime_ns: u64,
@@ -252,7 +255,7 @@ fn caller(request: &Request) -> Caller {
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     let nanoseconds = u64::try_from(now.tv_nsec).unwrap_or(0);
     let boottime_ns = seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds);
-    Caller { tid: request.pid(), boottime_ns }
+    Caller { tid: request.pid(), uid: request.uid(), boottime_ns }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -273,7 +276,7 @@ impl<T: Tree> ServedTree<T> {
             Entry::Directory => (FileType::Directory, 0o500, 0),
             Entry::Link(to) => (FileType::Symlink, 0o777, to.as_os_str().len()),
             Entry::File(bytes) => (FileType::RegularFile, 0o400, bytes.len()),
-            Entry::Attribute => (FileType::RegularFile, 0o600, 0),
+            Entry::Attribute(_) => (FileType::RegularFile, 0o600, 0),
         };
         let size = length as u64;
         let time = SystemTime::UNIX_EPOCH;
@@ -307,7 +310,7 @@ impl<T: Tree> ServedTree<T> {
         let path = self.path(inode)?;
         match self.tree.look(&path)? {
             // Who may do what is judged at each call.
-            Entry::Attribute => Ok(ATTRIBUTE),
+            Entry::Attribute(which) => Ok(attribute(which)),
             _ if writes => Err(Errno::ROFS),
             Entry::File(bytes) => Ok(lock(&self.handles).add(Handle::File(bytes))),
             Entry::Directory => Err(Errno::ISDIR),
@@ -377,10 +380,10 @@ impl<T: Tree> Filesystem for ServedTree<T> {
         let is_truncated = size == Some(0) && mode.is_none() && uid.is_none() && gid.is_none();
         match self.look(inode) {
             // As with `echo N >`: there is nothing to cut.
-            Ok(Entry::Attribute) if is_truncated => {
-                reply.attr(&NOW, &self.stat(inode.0, &Entry::Attribute));
+            Ok(entry @ Entry::Attribute(_)) if is_truncated => {
+                reply.attr(&NOW, &self.stat(inode.0, &entry));
             }
-            Ok(Entry::Attribute) => reply.error(fuser::Errno::EPERM),
+            Ok(Entry::Attribute(_)) => reply.error(fuser::Errno::EPERM),
             Ok(_) => reply.error(fuser::Errno::EROFS),
             Err(errno) => reply.error(fuser_errno(errno)),
         }
@@ -398,9 +401,7 @@ impl<T: Tree> Filesystem for ServedTree<T> {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        if handle != ATTRIBUTE {
-            return reply.error(fuser::Errno::EBADF);
-        }
+        let Some(which) = which(handle) else { return reply.error(fuser::Errno::EBADF) };
         // Whatever is open is remembered.
         let path = match self.path(inode) {
             Ok(path) => path,
@@ -412,7 +413,7 @@ impl<T: Tree> Filesystem for ServedTree<T> {
         let bytes = data.get(..LONGEST_WRITE).unwrap_or(data).to_vec();
         let reply = Reply(Some(Awaited::Write { reply, size }));
         let operation = Operation::Write { offset, bytes };
-        self.tree.request(&path, caller(request), operation, reply);
+        self.tree.request(&path, which, caller(request), operation, reply);
     }
 
     // Nothing is made, removed or renamed here, by whomever.
@@ -465,11 +466,11 @@ impl<T: Tree> Filesystem for ServedTree<T> {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        if handle == ATTRIBUTE {
+        if let Some(which) = which(handle) {
             return match self.path(inode) {
                 Ok(path) => {
                     let reply = Reply(Some(Awaited::Read { reply, offset, size }));
-                    self.tree.request(&path, caller(request), Operation::Read, reply);
+                    self.tree.request(&path, which, caller(request), Operation::Read, reply);
                 }
                 Err(errno) => reply.error(fuser_errno(errno)),
             };

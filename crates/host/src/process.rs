@@ -70,6 +70,16 @@ pub fn facts(tid: u32) -> io::Result<Facts> {
     })
 }
 
+/// When task `tid` started, in clock ticks since boot: with the number, its identity.
+///
+/// # Errors
+/// As [`facts`].
+pub fn start_time(tid: u32) -> io::Result<u64> {
+    let text = fs::read(format!("/proc/{tid}/stat"))
+        .map_err(|error| Errno::from_io_error(&error).map_or(error, error_of))?;
+    Stat::parse(&text).map(|stat| stat.start_time).ok_or_else(other_form)
+}
+
 /// `linux/sched.h`.
 const PF_KTHREAD: u32 = 0x0020_0000;
 

@@ -11,7 +11,7 @@
 //! is the container's by its group ([`Containers::in_group`]), and told as inferred. Who has a label keeps it,
 //! wherever he goes: that is drift.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use record::units::ContId;
@@ -20,20 +20,15 @@ use super::acts::Act;
 use super::groups::{Group, is_unique};
 use super::judge::Labelling;
 use super::lives::{Caller, Description, LONGEST_TEXT, Life};
+use super::users::{self, Later, Numbered, Users};
 use super::{Confidence, Containers, LIVES, Member, Moment, report, since_boot};
 use crate::tasks::{Label, Namespaces, ProcessId, Sighting};
-
-/// Groups that are remembered by number. A container has one, as a rule; only what comes into it without a
-/// label makes more.
-const GROUPS: usize = 16_384;
 
 /// So long after somebody came into a container its runtime's own processes may be on their way in.
 const ON_THE_WAY: Duration = Duration::from_secs(5);
 
-/// Containers of places that may be users' that are found in so long a time, at most: whoever may make groups makes
-/// as many as he likes.
-const OF_USERS: usize = 64;
-const OF_USERS_IN: Duration = Duration::from_secs(10);
+/// So long after a group could not be looked at as a whole it is looked at again.
+const LATER: Duration = Duration::from_secs(1);
 
 /// What to label.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,28 +63,18 @@ pub(super) struct Adoptions {
     /// The living containers by [`Group::key`].
     named: BTreeMap<String, ContId>,
     /// By number in the unified hierarchy, those of containers that have ended too: what is heard late is
-    /// theirs still. No number is used again in a boot.
-    groups: (BTreeMap<u64, ContId>, VecDeque<u64>),
+    /// theirs still. No number is used again in a boot. A container has one, as a rule; only what comes into it
+    /// without a label makes more.
+    groups: Numbered,
     /// Asked for, not done yet.
     under_way: BTreeSet<String>,
-    /// New ones of users since then.
-    of_users: (Duration, usize),
+    users: Users,
 }
 
 impl Adoptions {
     /// From now on this group is that container's.
     pub(super) fn name(&mut self, group: &Group, id: ContId) -> Option<ContId> {
         self.named.insert(group.key().to_owned(), id).filter(|before| *before != id)
-    }
-
-    /// Whether one more of a user's may be found.
-    fn has_room_for_users(&mut self, now: Duration) -> bool {
-        let (since, count) = &mut self.of_users;
-        if now.saturating_sub(*since) >= OF_USERS_IN {
-            (*since, *count) = (now, 0);
-        }
-        *count += 1;
-        *count <= OF_USERS
     }
 
     /// The container has ended.
@@ -100,16 +85,9 @@ impl Adoptions {
         }
     }
 
-    fn remember(&mut self, cgroup: u64, id: ContId) {
-        let (groups, order) = &mut self.groups;
-        if cgroup != 0 && groups.insert(cgroup, id).is_none() {
-            order.push_back(cgroup);
-            if order.len() > GROUPS
-                && let Some(oldest) = order.pop_front()
-            {
-                groups.remove(&oldest);
-            }
-        }
+    /// When a group is to be looked into that was put off.
+    pub(super) fn due(&self) -> Option<Duration> {
+        self.users.due()
     }
 }
 
@@ -159,8 +137,10 @@ impl Containers {
         let Some(life) = self.lives.get_mut(&contid) else { return };
         let was = life.cgroup;
         let drift = life.leaves(id, sighting, hierarchy, to);
-        if life.cgroup != was {
-            self.adoptions.remember(life.cgroup, contid);
+        if life.cgroup != was
+            && let Some(group) = &life.group
+        {
+            self.adoptions.groups.remember(life.cgroup, group, contid);
         }
         if let Some(drift) = drift {
             self.revision += 1;
@@ -211,24 +191,51 @@ impl Containers {
             self.say_full(1, "containers", LIVES);
             return;
         }
-        if is_new
-            && !group.is_in_a_place_of_root()
-            && !self.adoptions.has_room_for_users(since_boot(now))
-        {
-            self.counters.lives_turned_away += 1;
-            self.say_full(2, "users-containers", OF_USERS);
-            return;
-        }
         let contid = self.number(first, Some(&group.id), Some(&group));
-        self.adoptions.remember(cgroup, contid);
-        if !self.adoptions.under_way.insert(group.key().to_owned()) {
+        let is_under_way = self.adoptions.under_way.contains(group.key());
+        if !is_under_way && let Some(owner) = group.owner() {
+            let since_boot = since_boot(now);
+            let full = match self.adoptions.users.admit(since_boot, owner, group.key()) {
+                Ok(()) => {
+                    let mut living = self.lives.values().filter_map(Life::owner);
+                    (is_new && !users::has_room(&mut living, owner)).then_some(users::LIVING)
+                }
+                Err(Later::Full(_)) if is_new => Some(users::MOST),
+                Err(Later::Full(due) | Later::Hurried(due)) => {
+                    self.adoptions.groups.remember(cgroup, &group, contid);
+                    self.adoptions.users.wait(since_boot, group, contid, due);
+                    return;
+                }
+            };
+            if let Some(limit) = full {
+                self.counters.lives_turned_away += 1;
+                self.say_full(2, "users-containers", limit);
+                return;
+            }
+        }
+        self.adoptions.groups.remember(cgroup, &group, contid);
+        if is_under_way {
             return;
         }
+        self.adoptions.under_way.insert(group.key().to_owned());
         self.generation = now.boottime_ns.max(self.generation + 1);
         let label = Label { contid, generation: self.generation };
         let outside = by.map_or(0, |(_, mount)| mount);
         let first = by.map(|(id, _)| id);
         self.acts.push_back(Act::Adopt(Box::new(Adoption { group, label, first, outside })));
+    }
+
+    /// Groups that were put off, where it is time.
+    pub(super) fn adopt_due(&mut self, now: Moment) {
+        for (group, first) in self.adoptions.users.take_due(since_boot(now)) {
+            self.adopt(now, group, first, None, 0);
+        }
+    }
+
+    /// Not all of a group could be looked at in the time that there was: the rest is, later.
+    pub fn handle_cut_short(&mut self, now: Moment, group: Group, id: ContId) {
+        let now = since_boot(now);
+        self.adoptions.users.wait(now, group, id, now + LATER);
     }
 
     /// The processes that were labelled, each as it was right before; `own` is whoever did it.
@@ -283,7 +290,7 @@ impl Containers {
             life.entering = Some((outside, u64::try_from(until.as_nanos()).unwrap_or(u64::MAX)));
         }
         for one in adopted {
-            self.adoptions.remember(one.image.cgroup, contid);
+            self.adoptions.groups.remember(one.image.cgroup, &group, contid);
             let id = self.same(one.id).unwrap_or(one.id);
             if !self.ended.has(id) {
                 let network = one.image.namespaces.network;
@@ -324,7 +331,8 @@ impl Containers {
             life.group = None;
         }
         if let Some(life) = self.lives.get_mut(&contid) {
-            self.adoptions.remember(if group.hierarchy == 0 { life.cgroup } else { 0 }, contid);
+            let cgroup = if group.hierarchy == 0 { life.cgroup } else { 0 };
+            self.adoptions.groups.remember(cgroup, &group, contid);
             life.group = Some(group);
         }
     }
@@ -355,7 +363,7 @@ impl Containers {
     /// The container of a control group of the unified hierarchy, by its number.
     #[must_use]
     pub fn in_group(&self, cgroup: u64) -> Option<ContId> {
-        self.adoptions.groups.0.get(&cgroup).copied()
+        self.adoptions.groups.get(cgroup)
     }
 }
 

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Whoever is in a container can make groups below his own, with any name: so the outermost directory that
-//! names one counts, and nothing below it. And a directory below a unit's or a user's is not root's as a rule:
-//! what it names is a container of its own, whatever other one has that id ([`Group::key`]).
+//! names one counts, and nothing below it. And a directory that is not in one of those above is not root's as a
+//! rule: what it names is a container of its own, whatever other one has that id ([`Group::key`]).
 
 use serde::{Deserialize, Serialize};
 
@@ -86,12 +86,40 @@ impl Group {
         if is_unique(&self.id) && self.is_in_a_place_of_root() { &self.id } else { &self.path }
     }
 
-    /// No unit that may be handed to others, and no user, is above it.
-    pub(super) fn is_in_a_place_of_root(&self) -> bool {
-        let mut above = self.path.split('/').rev().skip(1);
-        above.all(|part| {
-            !part.ends_with(".service") && !part.ends_with(".scope") && part != "user.slice"
-        })
+    /// Whether nobody but root makes groups there.
+    #[must_use]
+    pub fn is_in_a_place_of_root(&self) -> bool {
+        self.owner().is_none()
+    }
+
+    /// Whose place it is in, unless it is root's: the first directory above it that is not known to be handed to
+    /// nobody, of a user's slice that. Anybody may be root below it, as a container of LXC is.
+    #[must_use]
+    pub fn owner(&self) -> Option<&str> {
+        let (above, _) = self.path.rsplit_once('/')?;
+        let mut end = 0;
+        let mut before: Vec<&str> = Vec::new();
+        for part in above.split('/').skip(1) {
+            end += 1 + part.len();
+            if !is_of_root(&before, part) {
+                return self.path.get(..end);
+            }
+            before.push(part);
+        }
+        (before == ["user.slice"]).then(|| self.path.get(..end))?
+    }
+}
+
+/// Places of docker, of containerd by its namespaces, of the kubelet and of podman, where no systemd makes slices.
+const OF_RUNTIMES: [&str; 5] = ["docker", "default", "k8s.io", "kubepods", "libpod_parent"];
+
+/// Whether root alone makes groups in the directory `part`, which is in such ones.
+fn is_of_root(before: &[&str], part: &str) -> bool {
+    match before {
+        [] => part.ends_with(".slice") || OF_RUNTIMES.contains(&part),
+        ["user.slice", ..] => false,
+        ["kubepods", ..] => ["burstable", "besteffort"].contains(&part) || part.starts_with("pod"),
+        [first, ..] => first.ends_with(".slice") && part.ends_with(".slice"),
     }
 }
 
@@ -291,10 +319,50 @@ mod tests {
             "/user.slice/B",
             "/system.slice/web.service/B",
             "/machine.slice/other.scope/B",
+            // Root of a container of LXC, LXD or Incus, and of whatever else is not known.
+            "/lxc.payload.web/system.slice/docker-B.scope",
+            "/lxc/web/docker/B",
+            "/of-ours/B",
+            "/docker/buildkit/B",
+            "/kubepods/other/B",
+            "/podman/B",
         ] {
             assert_ne!(key(own), B, "{own}");
         }
-        assert_eq!(key("/system.slice/docker-B.scope"), B);
+        for roots in [
+            "/B",
+            "/docker/B",
+            "/default/B",
+            "/libpod_parent/libpod-B",
+            "/system.slice/docker-B.scope",
+            "/machine.slice/machine-libpod_pod_1.slice/libpod-B.scope",
+            "/kubepods/besteffort/pod1/B",
+            "/kubepods/pod1/crio-B",
+            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice/crio-B.scope",
+        ] {
+            assert_eq!(key(roots), B, "{roots}");
+        }
+    }
+
+    #[test]
+    fn a_place_has_one_owner_however_deep_it_is() {
+        let owner = |path: &str| {
+            let group = Group::of_path(0, path.replace('B', B).as_bytes()).unwrap();
+            group.owner().map(str::to_owned)
+        };
+        for (path, expected) in [
+            (
+                "/user.slice/user-1000.slice/user@1000.service/a/b/docker-B.scope",
+                "/user.slice/user-1000.slice",
+            ),
+            ("/user.slice/user-1000.slice/B", "/user.slice/user-1000.slice"),
+            ("/user.slice/B", "/user.slice"),
+            ("/lxc.payload.web/a.slice/B", "/lxc.payload.web"),
+            ("/system.slice/web.service/x/B", "/system.slice/web.service"),
+        ] {
+            assert_eq!(owner(path).as_deref(), Some(expected), "{path}");
+        }
+        assert_eq!(owner("/system.slice/docker-B.scope"), None);
     }
 
     #[test]

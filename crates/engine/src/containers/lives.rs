@@ -265,6 +265,11 @@ impl Life {
         (!is_at_home && self.tells(kind)).then_some(Drift { process, kind, old, new })
     }
 
+    /// Whose place its group is in, unless that is root's.
+    pub(super) fn owner(&self) -> Option<&str> {
+        self.group.as_ref()?.owner()
+    }
+
     /// Whether it is to be told that a process has left in this way: once in a life.
     fn tells(&mut self, kind: Kind) -> bool {
         let told = self.drifted & kind.bit() != 0;

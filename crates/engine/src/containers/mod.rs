@@ -36,6 +36,7 @@ mod report;
 mod roots;
 mod set;
 mod state;
+mod users;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -272,6 +273,7 @@ impl Containers {
         if !untold.is_empty() {
             self.record(untold, Confidence::Certain);
         }
+        self.adopt_due(now);
         if self.next_listing.is_some_and(|due| due <= since_boot(now)) {
             self.next_listing = None;
             if self.doubt.is_some() {
@@ -284,7 +286,7 @@ impl Containers {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
         let listing = self.next_listing.filter(|_| self.doubt.is_some() && !self.listing);
-        listing.into_iter().chain(self.refusals.due()).min()
+        [listing, self.refusals.due(), self.adoptions.due()].into_iter().flatten().min()
     }
 
     /// What is to be done next.

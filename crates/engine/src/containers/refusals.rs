@@ -19,11 +19,12 @@ const CALLERS: usize = 64;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Who was refused: what the kernel says of it, as it could choose any name.
+/// Who was refused: what the kernel says of it, as it could choose any name. Root of a container could choose any of
+/// many users, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Who {
-    uid: u32,
-    contid: ContId,
+enum Who {
+    Container(ContId),
+    User(u32),
 }
 
 /// Those of the second that goes on.
@@ -39,7 +40,10 @@ impl Refusals {
         if self.due().is_none() && since_boot(now) >= self.began + SECOND {
             *self = Refusals { began: since_boot(now), callers: BTreeMap::new() };
         }
-        let who = Some(Who { uid: caller.uid, contid: caller.contid });
+        let who = Some(match caller.contid {
+            contid if contid.is_set() => Who::Container(contid),
+            _ => Who::User(caller.uid),
+        });
         let is_full = self.callers.len() >= CALLERS && !self.callers.contains_key(&who);
         let count = self.callers.entry(if is_full { None } else { who }).or_default();
         *count = count.saturating_add(1);
@@ -65,7 +69,8 @@ impl Refusals {
 fn body(who: Option<Who>, refused: u32) -> Body {
     let body = Body::new().word("source", "refusals");
     let body = match who {
-        Some(Who { uid, contid }) => body.word("uid", uid).word("contid", contid),
+        Some(Who::Container(contid)) => body.word("contid", contid),
+        Some(Who::User(uid)) => body.word("uid", uid).word("contid", ContId::UNSET),
         None => body,
     };
     body.word("records", refused).word("count", "exact")

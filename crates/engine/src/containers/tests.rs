@@ -102,6 +102,15 @@ fn of_a_flood_of_refusals_all_are_counted_and_few_are_told_one_by_one() {
     assert_eq!(machine.take_said(), [gap]);
     assert_eq!(machine.containers.poll_timeout(), None);
     assert_eq!(machine.containers.counters().refused, 1001);
+    // Root of a container may be any user.
+    for uid in 0..100 {
+        machine.caller = Caller { capable: false, uid, contid: ContId(5), ..caller() };
+        assert_eq!(machine.write(target, b"7"), Err(Errno::Eperm));
+    }
+    assert_eq!(machine.take_said().len(), 16);
+    machine.containers.handle_timeout(Moment { boottime_ns: u64::MAX, realtime_ns: 0 });
+    machine.run();
+    assert_eq!(machine.take_said(), ["VT_GAP source=refusals contid=5 records=84 count=exact"]);
 }
 
 #[test]

@@ -100,6 +100,11 @@ static __always_inline void failed(enum program program, enum failure failure)
 		__sync_fetch_and_add(count, 1);
 }
 
+/* The longest that is read. */
+#define LONGEST_EVENT 1144
+static __always_inline void *take(enum program program, __u64 size)
+	__attribute__((diagnose_if(size > LONGEST_EVENT, "longer than wire.rs reads", "error")));
+
 /* Room for an event of this size; NULL where there is none, which is counted. */
 static __always_inline void *take(enum program program, __u64 size)
 {

@@ -21,16 +21,13 @@ use std::time::Duration;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::program::{fdinfo, field};
-use super::wire::{Event, Malformed};
+use super::wire::{Event, LONGEST, Malformed};
 use crate::wait::readable;
 
 /// `BPF_RINGBUF_BUSY_BIT` and `BPF_RINGBUF_DISCARD_BIT` of linux/bpf.h, and the header's bytes.
 const BUSY: u32 = 1 << 31;
 const DISCARD: u32 = 1 << 30;
 const HEADER: u64 = 8;
-
-/// Longer than any event of this version. Of a longer one the beginning is read.
-const LONGEST: usize = 1024;
 
 /// Reads the ring. There can be one at a time.
 #[derive(Debug)]

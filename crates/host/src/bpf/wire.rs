@@ -34,6 +34,18 @@ struct Head {
     comm: [u8; 16],
 }
 
+/// The longest event that a program of this version tells, in bytes: `LONGEST_EVENT` of `events.h`, which lets
+/// none be longer. Of one that is, the beginning is read.
+pub(super) const LONGEST: usize = 1144;
+
+/// Behind the head: `struct group_event`, `struct exec_event` with the longest texts, `struct clock_event`.
+const _: () = {
+    let group = size_of::<[u32; 2]>() + 1024;
+    assert!(size_of::<Head>() + group == LONGEST, "groups.h");
+    assert!(256 <= group, "tasks.h");
+    assert!(size_of::<Raw>() <= group, "clock.h");
+};
+
 /// Who did it. Numbers are those of the initial namespaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Task {

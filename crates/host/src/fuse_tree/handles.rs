@@ -12,8 +12,8 @@ use crate::fuse::Errno;
 const MOST_HANDLES: usize = 1024;
 const MOST_BYTES: usize = 16 << 20;
 
-/// What is open, as it was then. Attributes are not among it: the inode tells which one is meant, and as many may be
-/// open as the kernel lets anybody have.
+/// What is open, as it was then. Attributes are not among it: inode and handle tell which one is meant, and as many
+/// may be open as the kernel lets anybody have.
 #[derive(Debug, Default)]
 pub(super) struct Handles {
     open: HashMap<u64, Held>,
@@ -49,8 +49,18 @@ impl Handle {
     }
 }
 
-/// The handle of every attribute; those of others are larger.
-pub(super) const ATTRIBUTE: FileHandle = FileHandle(0);
+/// Handles of attributes have this bit; those of others never get so far.
+const ATTRIBUTE: u64 = 1 << 63;
+
+/// The handle of this attribute.
+pub(super) fn attribute(which: u64) -> FileHandle {
+    FileHandle(which | ATTRIBUTE)
+}
+
+/// The attribute that the handle is of, if it is one's.
+pub(super) fn which(handle: FileHandle) -> Option<u64> {
+    (handle.0 & ATTRIBUTE != 0).then_some(handle.0 & !ATTRIBUTE)
+}
 
 impl Handles {
     pub(super) fn add(&mut self, handle: Handle) -> FileHandle {
@@ -84,6 +94,14 @@ impl Handles {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_handle_says_which_attribute_was_opened() {
+        for number in [0, 7, ATTRIBUTE - 1] {
+            assert_eq!(which(attribute(number)), Some(number));
+        }
+        assert_eq!(which(Handles::default().add(Handle::File(Vec::new()))), None);
+    }
 
     #[test]
     fn who_opens_most_loses_what_was_used_least() {

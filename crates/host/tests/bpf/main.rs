@@ -6,6 +6,8 @@
 mod labels;
 mod pins;
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -156,6 +158,81 @@ fn other_namespaces_are_told_where_the_kernel_lets_us() {
     assert_ne!(before, after);
 }
 
+/// Directories of a hierarchy, one in the other, taken away again.
+struct Groups(Vec<PathBuf>);
+
+impl Groups {
+    fn nest(root: &Path, names: &[String]) -> std::io::Result<Groups> {
+        let mut groups = Groups(Vec::new());
+        for name in names {
+            let above = groups.0.last().map_or(root, PathBuf::as_path);
+            let next = above.join(name);
+            fs::create_dir(&next)?;
+            groups.0.push(next);
+        }
+        Ok(groups)
+    }
+}
+
+impl Drop for Groups {
+    fn drop(&mut self) {
+        for group in self.0.iter().rev() {
+            let _ = fs::remove_dir(group);
+        }
+    }
+}
+
+/// Whoever may make groups chooses how long their paths are.
+#[test]
+fn a_group_with_the_longest_path_is_told_whole() {
+    let wanted = Wanted { programs: vec![Program::Groups], ..Wanted::default() };
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: BPF programs are loaded by root");
+        return;
+    }
+    let (programs, report) = Programs::load(&wanted);
+    if report.missing().next().is_some() {
+        eprintln!("skipped: this kernel, or this container, refuses programs");
+        return;
+    }
+    let mut opened = programs.share().unwrap().unwrap().open().unwrap();
+    let roots = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
+    let Some(root) = roots.into_iter().find(|at| at.join("cgroup.controllers").exists()) else {
+        eprintln!("skipped: there is no unified hierarchy");
+        return;
+    };
+    // Each with its slash: 1,023 bytes. A name is at most 255.
+    let name = |length: usize, of: &str| format!("{of}{}", "x".repeat(length - of.len()));
+    let first = format!("vt-{}-", std::process::id());
+    let names = [name(250, &first), name(250, ""), name(250, ""), name(250, ""), name(18, "")];
+    let groups = match Groups::nest(root, &names) {
+        Ok(groups) => groups,
+        Err(error) => {
+            eprintln!("skipped: no control group can be made: {error}");
+            return;
+        }
+    };
+    let mut sleep = Command::new("sleep").arg("60").spawn().unwrap();
+    drain(&mut opened);
+    for group in &groups.0 {
+        fs::write(group.join("cgroup.procs"), sleep.id().to_string()).unwrap();
+    }
+    let events = drain(&mut opened);
+    sleep.kill().unwrap();
+    sleep.wait().unwrap();
+    let told: Vec<&[u8]> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Group { task, hierarchy: 0, path } if task.tgid == sleep.id() => Some(&path[..]),
+            _ => None,
+        })
+        .collect();
+    let path = format!("/{}", names.join("/"));
+    assert_eq!(path.len(), 1023);
+    let ends = [251, 502, 753, 1004, 1023];
+    assert_eq!(told, ends.map(|end| &path.as_bytes()[..end]));
+}
+
 #[test]
 fn another_end_reads_what_this_one_loaded() {
     let Some((programs, _, opened)) = load(&processes()) else { return };
@@ -207,7 +284,7 @@ fn the_cost_of_a_fork_is_counted() {
 
 #[test]
 fn descriptors_of_something_else_are_refused() {
-    let file = || std::fs::File::open("/dev/null").unwrap().into();
+    let file = || fs::File::open("/dev/null").unwrap().into();
     assert!(host::bpf::Shared::from_message(&[1], vec![file(), file()]).is_err());
     assert!(host::bpf::Shared::from_message(&[99], vec![file(), file(), file()]).is_err());
     let shared = host::bpf::Shared::from_message(&[], vec![file(), file()]).unwrap();

@@ -70,10 +70,15 @@ impl Home {
         run_dir::pins(&self.run_dir)
     }
 
+    /// Makes the directory.
+    pub(super) fn make(&self) -> Result<(), Failure> {
+        run_dir::make(&self.run_dir, 0o755)?;
+        run_dir::make(&self.path, 0o700)
+    }
+
     /// Makes the directory and becomes its agent, unless there is one.
     pub(super) fn claim(&self) -> Result<Lock, Failure> {
-        run_dir::make(&self.run_dir, 0o755)?;
-        run_dir::make(&self.path, 0o700)?;
+        self.make()?;
         let path = self.path.join("lock");
         let lock = OpenOptions::new()
             .write(true)

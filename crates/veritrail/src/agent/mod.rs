@@ -20,6 +20,7 @@ mod backlog;
 mod bucket;
 mod checkpoints;
 mod containers;
+mod control;
 mod devices;
 mod doorkeeper;
 pub(crate) mod events;
@@ -34,6 +35,7 @@ mod journal;
 mod kept;
 mod link;
 mod listening;
+mod peer;
 mod plugin;
 mod quota;
 mod reload;
@@ -69,7 +71,7 @@ use crate::outcome::{Failure, Kind};
 
 /// Asks the agent of this run directory; none if there is none.
 pub(crate) fn ask(home: &Home) -> Result<Option<Status>, Failure> {
-    home.near_socket(status::ask).map_err(|error| unanswered(home, error))
+    home.near_socket(control::ask).map_err(|error| unanswered(home, error))
 }
 
 /// Asks it about a container; none if there is none.
@@ -77,7 +79,7 @@ pub(crate) fn ask_of_container(
     home: &Home,
     question: &ContainerQuestion,
 ) -> Result<Option<Told>, Failure> {
-    let ask = |socket: &Path| status::ask_of_container(socket, question);
+    let ask = |socket: &Path| control::ask_of_container(socket, question);
     home.near_socket(ask).map_err(|error| unanswered(home, error))
 }
 

@@ -14,6 +14,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::checkpoints::Checkpoints;
 use super::containers::Files;
+use super::control;
 use super::doorkeeper::Options;
 use super::doorkeeper::wire::{Begin, FromAgent};
 use super::events::{self, Events};
@@ -27,7 +28,7 @@ use super::reload::Configured;
 use super::rules::Rules;
 use super::sources::bpf::Listener;
 use super::sources::{AuditInput, AuditSettings, Context, Name, Poll, Settings, Sources};
-use super::status::{self, Board, Source, SourceState};
+use super::status::{Board, Source, SourceState};
 use crate::config::Config;
 use crate::outcome::{Failure, Kind};
 
@@ -162,7 +163,7 @@ fn listen_until_told(
     let (answering, asked) = (board.clone(), Arc::clone(&inbox));
     std::thread::Builder::new()
         .name("control".into())
-        .spawn(move || status::answer_all(&listener, &answering, &asked))
+        .spawn(move || control::answer_all(&listener, &answering, &asked))
         .map_err(|e| failed("start a thread", e))?;
 
     let events = match events_settings.enabled {

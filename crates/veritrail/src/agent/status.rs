@@ -1,40 +1,18 @@
-//! What the agent says of itself, at its socket: one JSON line each way (docs/formats/agent.md).
+//! What the agent says of itself (docs/formats/agent.md).
 
-use std::io;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use engine::containers::{Description, Life};
 use engine::tasks::Namespaces;
 use record::units::ContId;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use trail::Class;
 
 use super::auditing::Auditing;
-use super::containers::{self, Counts as Brought, Inquiry};
+use super::containers::Counts as Brought;
 use super::events::Readers;
 pub(crate) use super::extent::Extent;
 pub(crate) use super::forwarding::Forward;
-use super::inbox;
-use super::sources::Input;
-use crate::{clock, json_line};
-
-/// What is asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Question {
-    /// How is it?
-    Status,
-    /// Which container is a task in, or is to be.
-    Container(containers::Question),
-}
-
-/// The longest answer, in bytes: ten thousand devices, sixteen thousand containers.
-const LONGEST: u64 = 64 << 20;
 
 /// How the agent is.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -373,65 +351,4 @@ impl Board {
     pub(super) fn lock(&self) -> MutexGuard<'_, Status> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Answers whoever asks, one after the other, until the listener is shut down; or lets the decision loop
-/// answer.
-pub(super) fn answer_all(listener: &UnixListener, board: &Board, inbox: &inbox::Inbox<Input>) {
-    for stream in listener.incoming() {
-        let Ok(stream) = stream else {
-            // No descriptor is left; there may be one in a moment.
-            std::thread::sleep(Duration::from_millis(10));
-            continue;
-        };
-        let (question, caller) = match json_line::listen(&stream) {
-            Ok((Question::Container(question), caller)) => (question, caller),
-            Ok((Question::Status, _)) => {
-                say_status(&stream, board);
-                continue;
-            }
-            Err(_) => continue,
-        };
-        let asked_ns = clock::now().boottime_ns;
-        // Where it finds no room, it is not answered.
-        let question = question.in_our_numbers(caller);
-        let inquiry = Inquiry { question, caller, asked_ns, stream };
-        inbox.try_offer(Class::Integrity, 4096, Input::Inquiry(inquiry));
-    }
-}
-
-fn say_status(stream: &UnixStream, board: &Board) {
-    let mut status = board.lock().clone();
-    status.extent = Extent::of(Path::new(&status.trail));
-    // Whoever asked may have gone.
-    let _ = json_line::say(stream, &status);
-}
-
-/// Asks the agent behind this socket; none if there is none.
-pub(super) fn ask(socket: &Path) -> io::Result<Option<Status>> {
-    ask_one(socket, &Question::Status)
-}
-
-/// Asks about a container.
-pub(super) fn ask_of_container(
-    socket: &Path,
-    question: &containers::Question,
-) -> io::Result<Option<containers::Told>> {
-    ask_one(socket, &Question::Container(question.clone()))
-}
-
-fn ask_one<T: DeserializeOwned>(socket: &Path, question: &Question) -> io::Result<Option<T>> {
-    let stream = match UnixStream::connect(socket) {
-        Err(error)
-            if [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused]
-                .contains(&error.kind()) =>
-        {
-            return Ok(None);
-        }
-        stream => stream?,
-    };
-    stream.set_write_timeout(Some(json_line::PROMPT))?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    json_line::say(&stream, question)?;
-    json_line::hear(&stream, LONGEST).map(Some)
 }

@@ -1,5 +1,8 @@
 //! Who is and was process N, for whoever asks in the loop.
 
+use std::fs::DirEntry;
+use std::io;
+
 use engine::containers::Group;
 use engine::tasks::{Change, Counts, Image, Label, Namespaces, ProcessId, Sighting, Tasks};
 use host::bpf::{Event, Labels, Task};
@@ -30,9 +33,9 @@ pub(super) type Grouped = Vec<(Sighting, Group)>;
 #[derive(Debug)]
 pub(super) struct Processes {
     tasks: Tasks,
-    /// The labelled of a listing that began then, and those in containers' groups, until everything before it
-    /// is heard.
-    listed: Option<(u64, Vec<Sighting>, Grouped)>,
+    /// The labelled of a listing that began then, none where it is not complete, and those in containers' groups,
+    /// until everything before it is heard.
+    listed: Option<(u64, Option<Vec<Sighting>>, Grouped)>,
     programs: Vec<status::Program>,
 }
 
@@ -49,11 +52,11 @@ impl Processes {
             self.tasks.handle_lost(from, to);
             containers.handle_lost(to);
         }
-        if let Some(Listed { began_ns, processes, grouped }) = batch.listed {
+        if let Some(Listed { began_ns, processes, grouped, is_complete }) = batch.listed {
             let is_labelled =
                 |one: &&Sighting| one.label.is_some_and(|label| label.contid.is_set());
-            let labelled = processes.iter().filter(is_labelled).cloned().collect();
-            self.listed = Some((began_ns, labelled, grouped));
+            let labelled = || processes.iter().filter(is_labelled).cloned().collect();
+            self.listed = Some((began_ns, is_complete.then(labelled), grouped));
             for sighting in processes {
                 self.tasks.handle_listed(sighting);
             }
@@ -77,7 +80,7 @@ impl Processes {
             self.tasks.handle_heard(heard);
             let listed = self.listed.take_if(|(began, ..)| *began <= heard);
             if let Some((began_ns, labelled, grouped)) = listed {
-                containers.handle_listed(began_ns, &labelled);
+                containers.handle_listed(began_ns, labelled.as_deref());
                 containers.handle_grouped(grouped);
             }
         }
@@ -164,14 +167,30 @@ fn padded(comm: &[u8]) -> [u8; 16] {
 }
 
 /// The living processes, as `/proc` has them now, with their labels; and those of them that are in a container's
-/// control group. Those that end meanwhile are left out.
-pub(super) fn listed(labels: Option<&Labels>) -> (Vec<Sighting>, Grouped) {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Default::default() };
-    let pid = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse::<u32>().ok();
-    let pids = entries.filter_map(Result::ok).filter_map(pid).take(LIMIT);
+/// control group; and whether that is all of them. Those that end meanwhile are left out.
+pub(super) fn listed(labels: Option<&Labels>) -> (Vec<Sighting>, Grouped, bool) {
+    listed_of(std::fs::read_dir("/proc").into_iter().flatten(), LIMIT, labels)
+}
+
+fn listed_of(
+    entries: impl Iterator<Item = io::Result<DirEntry>>,
+    most: usize,
+    labels: Option<&Labels>,
+) -> (Vec<Sighting>, Grouped, bool) {
     let places = Places::find();
     let (mut processes, mut grouped) = (Vec::new(), Vec::new());
-    for mut sighting in pids.filter_map(listed_one) {
+    // We ourselves are always there.
+    let mut is_complete = false;
+    for entry in entries {
+        let Ok(entry) = entry else { return (processes, grouped, false) };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        if processes.len() >= most {
+            return (processes, grouped, false);
+        }
+        is_complete |= pid == std::process::id();
+        let Some(mut sighting) = listed_one(pid) else { continue };
         if let Some(labels) = labels
             && let Some(target) = held(&sighting)
         {
@@ -183,7 +202,7 @@ pub(super) fn listed(labels: Option<&Labels>) -> (Vec<Sighting>, Grouped) {
         }
         processes.push(sighting);
     }
-    (processes, grouped)
+    (processes, grouped, is_complete)
 }
 
 /// None where it has ended.
@@ -239,8 +258,8 @@ mod tests {
 
     #[test]
     fn the_running_test_is_listed_as_it_is() {
-        let (listed, grouped) = listed(None);
-        assert!(grouped.is_empty(), "without labels nobody asks for groups");
+        let (listed, grouped, is_complete) = listed(None);
+        assert!(is_complete && grouped.is_empty(), "without labels nobody asks for groups");
         let own = listed.iter().find(|one| one.id.pid == std::process::id()).unwrap();
         assert!(own.id.start_ns > 0 && own.id.start_ns <= own.at_ns);
         assert_ne!(own.image.namespaces.user, 0);
@@ -250,12 +269,24 @@ mod tests {
         );
         let mut processes = Processes::default();
         let at = own.at_ns;
-        let listed = Some(Listed { began_ns: at, processes: listed, grouped });
+        let listed = Some(Listed { began_ns: at, processes: listed, grouped, is_complete });
         let folder = tempfile::tempdir().unwrap();
         let mut containers = Containers::new(None, folder.path(), "boot");
         let batch = Batch { listed, heard: Some(at), ..Batch::default() };
         processes.handle(batch, &mut containers);
         assert!(matches!(processes.tasks().who(std::process::id(), at), Who::Certain(..)));
         assert!(processes.shown().kept > 0);
+    }
+
+    #[test]
+    fn a_listing_that_ends_early_is_not_all() {
+        let all = || std::fs::read_dir("/proc").unwrap();
+        let broken = || Err(io::Error::from(io::ErrorKind::OutOfMemory));
+        let is_complete = |listed: (Vec<Sighting>, Grouped, bool)| listed.2;
+        assert!(is_complete(listed_of(all(), LIMIT, None)));
+        assert!(!is_complete(listed_of(all().chain([broken()]), LIMIT, None)));
+        assert!(!is_complete(listed_of(std::iter::empty(), LIMIT, None)));
+        let (processes, _, is_complete) = listed_of(all().chain(all()), 1, None);
+        assert_eq!((processes.len(), is_complete), (1, false));
     }
 }

@@ -63,7 +63,7 @@ impl Names {
         let kind = |entry: &Entry| match entry {
             Entry::Directory => Kind::Directory,
             Entry::Link(_) => Kind::Link,
-            Entry::File(_) | Entry::Attribute => Kind::File,
+            Entry::File(_) | Entry::Attribute(_) => Kind::File,
         };
         self.now().iter().map(|(name, entry)| (name.clone(), kind(entry))).collect()
     }

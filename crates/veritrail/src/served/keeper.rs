@@ -320,7 +320,7 @@ fn answer_all(listener: &UnixListener, shared: &Shared, event: &Sender<Event>) {
 
 fn answer(stream: &UnixStream, answer: &Answer) {
     // Whoever asked may have gone.
-    let _ = json_line::say(stream, answer);
+    let _ = json_line::answer(stream, answer);
 }
 
 /// How often to look whether the last user of a device has gone.

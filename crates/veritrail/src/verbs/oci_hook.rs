@@ -76,25 +76,32 @@ impl HookArgs {
         if state.pid == 0 || state.status == "stopped" {
             return Ok(Outcome::Good);
         }
+        match self.register(&state) {
+            Err(failure) if self.strict => Err(failure),
+            Err(failure) => {
+                // The container matters more than we do.
+                failure.print(&mut std::io::stderr().lock());
+                Ok(Outcome::Good)
+            }
+            Ok(()) => Ok(Outcome::Good),
+        }
+    }
+
+    /// Registers the container, or notes that it could not be.
+    fn register(&self, state: &State) -> Result<(), Failure> {
         let home = Home::locate(self.run_dir.as_deref())?;
-        let description = self.description(&state);
+        let description = self.description(state);
         let registration = Registration {
             task: state.pid,
             contid: self.contid,
             description: Some(description.clone()),
             of_runtime: true,
         };
-        let failure = match within(&home, registration) {
-            Ok(()) => return Ok(Outcome::Good),
-            Err(failure) => failure,
-        };
-        let noted = leave_unregistered(&home, &description, &failure.to_string());
-        if self.strict {
-            return Err(failure);
+        let Err(failure) = within(&home, registration) else { return Ok(()) };
+        if let Err(unnoted) = leave_unregistered(&home, &description, &failure.to_string()) {
+            unnoted.print(&mut std::io::stderr().lock());
         }
-        // The container matters more than we do.
-        failure.print(&mut std::io::stderr().lock());
-        noted.map(|()| Outcome::Good)
+        Err(failure)
     }
 
     fn description(&self, state: &State) -> Description {

@@ -275,10 +275,65 @@ fn users_do_not_fill_the_table() {
     let said = machine.take_said();
     let found = said.iter().filter(|said| said.contains(" processes=0 ")).count();
     let full = said.iter().filter(|said| said.contains("state=full what=users-containers")).count();
-    assert_eq!((found, full), (64, 1));
-    assert_eq!(machine.containers.counters().lives_turned_away, 36);
+    assert_eq!((found, full), (32, 1));
+    assert_eq!(machine.containers.counters().lives_turned_away, 68);
     run(&mut machine, A, 100);
     assert_eq!(machine.containers.lives().count(), 1);
+}
+
+/// A user comes into his own container again and again: that is told now and then, and all that is there is
+/// labelled in the end.
+#[test]
+fn who_comes_again_and_again_is_labelled_when_there_is_time() {
+    let mut machine = Machine::new();
+    let group = format!("/user.slice/user-7.slice/libpod-{A}.scope");
+    let come = |machine: &mut Machine| {
+        let pid = machine.fork(628);
+        machine.attach(pid, &group);
+        machine.deliver();
+        pid
+    };
+    come(&mut machine);
+    let (id, _) = machine.containers.lives().next().unwrap();
+    machine.take_said();
+    let mut last = 0;
+    for _ in 0..1000 {
+        last = come(&mut machine);
+    }
+    assert_eq!(machine.take_said(), [""; 0]);
+    assert_eq!(machine.life(id.0).processes, 1);
+    // He is in its group all the same.
+    let found = machine.attribution(last, machine.now);
+    assert_eq!((found.contid, found.confidence), (id, Confidence::Inferred));
+    let due = machine.containers.poll_timeout().unwrap();
+    machine.pass(1_000_000_000);
+    assert!(due <= since_boot(machine.moment()));
+    machine.tick();
+    assert_eq!(machine.life(id.0).processes, 1001);
+    assert_eq!(machine.take_said().len(), 2, "one set, and what was found");
+    assert_eq!(machine.containers.poll_timeout(), None);
+    // One of root's is labelled at once, as often as anybody comes.
+    let init = run(&mut machine, A, 100);
+    for count in 2..50 {
+        let more = machine.fork(628);
+        machine.attach(more, &docker(A));
+        machine.deliver();
+        assert_eq!(machine.life(number(A)).processes, count, "{init} {more}");
+    }
+}
+
+/// Root of a container that this agent does not know as one has a whole tree of groups to name.
+#[test]
+fn nobody_is_taken_for_the_container_that_his_own_group_is_called_after() {
+    let mut machine = Machine::new();
+    run(&mut machine, A, 100);
+    let a = number(A);
+    let stranger = machine.fork(628);
+    machine.attach(stranger, &format!("/lxc.payload.web/system.slice/docker-{A}.scope"));
+    machine.deliver();
+    let Ok(Answer::Read(id)) = machine.read(stranger) else { panic!() };
+    assert_ne!(id, a.to_string().into_bytes());
+    assert_eq!(machine.life(a).processes, 1);
 }
 
 #[test]

@@ -32,6 +32,12 @@ impl Question {
             }
         }
     }
+
+    /// When the task that it is about started, in clock ticks since boot; none where there is none.
+    pub(in crate::agent) fn started(&self) -> Option<u64> {
+        let (Question::Get { task } | Question::Set(Registration { task, .. })) = self;
+        host::process::start_time(*task).ok()
+    }
 }
 
 /// A task is given an identifier, with what is known of the container.
@@ -61,6 +67,8 @@ pub(crate) enum Told {
 #[derive(Debug)]
 pub(in crate::agent) struct Inquiry {
     pub(in crate::agent) question: Question,
+    /// When the task that it is about started, in clock ticks since boot; none where there is none.
+    pub(in crate::agent) started: Option<u64>,
     /// Whose it is.
     pub(in crate::agent) caller: u32,
     /// When it was taken, in nanoseconds since boot.

@@ -5,12 +5,14 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use engine::containers::{Adoption, Description, Group, Seen};
 use engine::tasks::{Label, ProcessId, Sighting};
 use host::bpf::Label as Borne;
 use host::target::Target;
 use record::units::ContId;
+use rustix::io::Errno;
 
 use super::super::tasks::{Processes, TICK_NS, listed_one};
 use super::files::Files;
@@ -33,7 +35,11 @@ impl Containers {
         path: &[u8],
     ) {
         let group = match path {
-            [] => Target::open(sighting.id.pid).ok().and_then(|target| group_of(&target)),
+            [] => match group_now(sighting.id) {
+                Ok(group) => group,
+                // Where it was nobody knows any more.
+                Err(_) => return,
+            },
             path => Group::of_path(hierarchy, path),
         };
         let group = group.map(|group| {
@@ -62,8 +68,19 @@ impl Containers {
         self.engine.handle_found(contid, group, found);
     }
 
-    pub(super) fn adopt(&mut self, adoption: Adoption, processes: &mut Processes) {
-        let adopted = self.kernel.adopt(&adoption);
+    /// Labels all that are in a group; until then, and the others later.
+    pub(super) fn adopt(
+        &mut self,
+        adoption: Adoption,
+        until: Option<Instant>,
+        processes: &mut Processes,
+    ) {
+        let (adopted, is_whole) = self.kernel.adopt(&adoption, until);
+        // Where nobody was without, it is as a whole as it will be.
+        if !is_whole && !adopted.is_empty() {
+            let (group, id) = (adoption.group.clone(), adoption.label.contid);
+            self.engine.handle_cut_short(moment(), group, id);
+        }
         for one in &adopted {
             processes.label(one.id, one.at_ns, adoption.label);
         }
@@ -117,20 +134,30 @@ const GROUPS: usize = 4096;
 
 impl Kernel {
     /// Labels all that are in the group and have no label; each with what it was like, and from when on it has
-    /// it.
-    pub(super) fn adopt(&self, adoption: &Adoption) -> Vec<Sighting> {
+    /// it; and whether there was time for all.
+    pub(super) fn adopt(
+        &self,
+        adoption: &Adoption,
+        until: Option<Instant>,
+    ) -> (Vec<Sighting>, bool) {
         let Adoption { group, label, first, .. } = adoption;
+        let is_over = || until.is_some_and(|until| Instant::now() >= until);
         let mut adopted = Vec::new();
         // Who was seen coming may be alone there.
-        let mut pids: Vec<u32> = first.iter().map(|first| first.pid).collect();
+        let mut first = first.map(|first| first.pid);
         let places = Places::find();
         let directory = places.of(group.hierarchy).map(|at| below(at, &group.path));
         for _ in 0..ROUNDS {
             // Each is looked at all the same.
-            let members = directory.as_deref().and_then(members);
-            pids.extend(members.unwrap_or_else(all_pids));
+            let members = directory.as_deref().and_then(|at| members(at, is_over));
+            let mut pids = members.unwrap_or_else(all_pids);
+            pids.extend(first.take());
             let before = adopted.len();
-            for pid in std::mem::take(&mut pids) {
+            // Those that came last have no label yet.
+            for pid in pids.into_iter().rev() {
+                if is_over() {
+                    return (adopted, false);
+                }
                 // What cannot be labelled has ended, as a rule, and is listed later if it has not.
                 if let Ok(Some(sighting)) = self.adopt_one(pid, group, *label, &places) {
                     adopted.push(sighting);
@@ -140,7 +167,8 @@ impl Kernel {
                 break;
             }
         }
-        adopted
+        let is_whole = !is_over();
+        (adopted, is_whole)
     }
 
     fn adopt_one(
@@ -176,6 +204,15 @@ impl Kernel {
     }
 }
 
+/// The container that the control group of this very process is of.
+fn group_now(id: ProcessId) -> io::Result<Option<Group>> {
+    let target = Target::open(id.pid)?;
+    let group = Group::of_process(&target.control_groups()?);
+    // Of one that has ended the path may not be its own.
+    let is_it = target.start_time() == id.start_ns / TICK_NS && target.is_alive()?;
+    is_it.then_some(group).ok_or_else(|| Errno::SRCH.into())
+}
+
 /// The container that a process's control group is of.
 pub(in crate::agent) fn group_of(target: &Target) -> Option<Group> {
     Group::of_process(&target.control_groups().ok()?)
@@ -185,12 +222,15 @@ fn below(root: &Path, path: &str) -> PathBuf {
     root.join(path.trim_start_matches('/'))
 }
 
-/// The processes in a group and in those below it; none where not all of these can be looked into.
-fn members(group: &Path) -> Option<Vec<u32>> {
+/// The processes in a group and in those below it, as far as there is time; none where not all of these can be looked
+/// into.
+fn members(group: &Path, is_over: impl Fn() -> bool) -> Option<Vec<u32>> {
     let mut pids = Vec::new();
     let mut groups = vec![group.to_owned()];
     let mut looked = 0;
-    while let Some(group) = groups.pop() {
+    while let Some(group) = groups.pop()
+        && !is_over()
+    {
         looked += 1;
         if looked > GROUPS {
             return None;
@@ -296,6 +336,23 @@ mod tests {
         let expected = [(0, "unified"), (1, "memory"), (4, "cpu"), (9, "systemd")];
         let expected = expected.map(|(number, at)| (number, format!("/sys/fs/cgroup/{at}").into()));
         assert_eq!(found, BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn where_a_process_was_that_is_gone_nobody_says() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let id = listed_one(child.id()).unwrap().id;
+        assert!(group_now(id).is_ok());
+        let another = ProcessId { start_ns: id.start_ns + TICK_NS, ..id };
+        assert!(group_now(another).is_err());
+        child.kill().unwrap();
+        // Also while nobody has waited for it.
+        while Target::open(id.pid).unwrap().is_alive().unwrap() {
+            std::thread::yield_now();
+        }
+        assert!(group_now(id).is_err());
+        child.wait().unwrap();
+        assert!(group_now(id).is_err());
     }
 
     #[test]

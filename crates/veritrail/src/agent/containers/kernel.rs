@@ -21,12 +21,14 @@ use super::groups::group_of;
 #[derive(Debug)]
 pub(super) struct Kernel {
     labels: Option<Labels>,
+    /// When the task of a request started, in clock ticks since boot.
+    meant: BTreeMap<ReqId, u64>,
     targets: BTreeMap<ReqId, Target>,
 }
 
 impl Kernel {
     pub(super) fn new(labels: Option<Labels>) -> Kernel {
-        Kernel { labels, targets: BTreeMap::new() }
+        Kernel { labels, meant: BTreeMap::new(), targets: BTreeMap::new() }
     }
 
     pub(super) fn labels(&self) -> Option<&Labels> {
@@ -37,10 +39,20 @@ impl Kernel {
         self.labels.is_some()
     }
 
+    /// The request is about the task that started then; none: it had gone before it was asked about.
+    pub(super) fn mean(&mut self, req: ReqId, started: Option<u64>) {
+        self.meant.extend(started.map(|started| (req, started)));
+    }
+
     /// How the task stands. It is held until the request is answered.
     pub(super) fn look(&mut self, req: ReqId, tid: u32) -> Looked {
+        let Some(meant) = self.meant.get(&req) else { return Looked::Gone };
         // What cannot be looked at has gone: /proc hides nothing from us.
         let Ok((target, looked)) = self.read(tid) else { return Looked::Gone };
+        // As it is the one that was meant now, it was then.
+        if process::start_time(tid).ok() != Some(*meant) {
+            return Looked::Gone;
+        }
         self.targets.insert(req, target);
         looked
     }
@@ -115,6 +127,7 @@ impl Kernel {
 
     /// The request is answered.
     pub(super) fn release(&mut self, req: ReqId) {
+        self.meant.remove(&req);
         self.targets.remove(&req);
     }
 
@@ -209,4 +222,27 @@ fn cgroup(pid: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
     let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
     Some(fs::metadata(format!("/sys/fs/cgroup{path}")).ok()?.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_alone_is_no_task() {
+        let mut kernel = Kernel::new(None);
+        let own = std::process::id();
+        let started = process::start_time(own).unwrap();
+        for (req, meant) in [Some(started), Some(started - 1), Some(started + 1), None]
+            .into_iter()
+            .enumerate()
+            .map(|(at, meant)| (ReqId(at as u64), meant))
+        {
+            kernel.mean(req, meant);
+            let is_gone = kernel.look(req, own) == Looked::Gone;
+            assert_eq!(is_gone, meant != Some(started), "{meant:?}");
+            kernel.release(req);
+        }
+        assert!(kernel.meant.is_empty() && kernel.targets.is_empty());
+    }
 }

@@ -27,8 +27,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use engine::containers::{
-    Act, Answer, Attribution, Caller, Concerned, Confidence, Containers as Engine, Errno, Grant,
-    Labelled, Labelling, Moment, ReqId, State, Ticket,
+    Act, Adoption, Answer, Attribution, Caller, Concerned, Confidence, Containers as Engine, Errno,
+    Grant, Labelled, Labelling, Moment, ReqId, State, Ticket,
 };
 use engine::tasks::{Change, Label, Sighting};
 use host::bpf::{Labels, Packet};
@@ -123,6 +123,8 @@ pub(super) struct Containers {
     saving: Option<(u64, Option<Handed>, Vec<u8>)>,
     boot: String,
     wants_list: bool,
+    /// Groups of users whose processes are to be labelled.
+    adopting: VecDeque<Adoption>,
     /// Where runtimes say what their containers are; none where only those are known that somebody sets.
     files: Option<Files>,
     /// When there last was a container, since boot.
@@ -139,6 +141,9 @@ const AFTERWARDS: Duration = Duration::from_secs(10);
 
 /// What stands around a body of ours in the trail, in bytes: type, stamp, tail.
 const AROUND: u64 = 128;
+
+/// So long a turn is at the groups of users, which hold as much as they like.
+const FOR_USERS: Duration = Duration::from_millis(50);
 
 /// Between two looks whether a record is durable.
 const SOON: Duration = Duration::from_millis(2);
@@ -176,6 +181,7 @@ impl Containers {
             saving: None,
             boot: boot.to_owned(),
             wants_list: false,
+            adopting: VecDeque::new(),
             files: None,
             lived: None,
             telling: None,
@@ -184,7 +190,7 @@ impl Containers {
 
     /// Somebody reads or writes `audit_containerid` in the tree.
     pub(super) fn handle_asked(&mut self, asked: Asked) {
-        let req = self.request(Asker::Tree(asked.id));
+        let req = self.request(Asker::Tree(asked.id), Some(asked.started));
         let caller = self.caller(asked.caller, asked.asked_ns);
         match asked.write {
             None => self.engine.handle_read(req, asked.target, caller),
@@ -196,12 +202,16 @@ impl Containers {
 
     /// Somebody asks by the control socket.
     pub(super) fn handle_inquiry(&mut self, inquiry: Inquiry) {
-        let Inquiry { question, caller, asked_ns, stream } = inquiry;
+        let Inquiry { question, started, caller, asked_ns, stream } = inquiry;
         let caller = self.caller(caller, asked_ns);
         match question {
             Question::Get { task } => {
-                let req = self.request(Asker::Asked(stream));
+                let req = self.request(Asker::Asked(stream), started);
                 self.engine.handle_read(req, task, caller);
+            }
+            // Before anything is set: what cannot be said of it afterwards is nobody's container.
+            Question::Set(Registration { description: Some(said), .. }) if !said.fits() => {
+                answer(Asker::Asked(stream), Err(Errno::Einval), None);
             }
             Question::Set(Registration { task, contid, description, of_runtime }) => {
                 let contid = match (contid, &description) {
@@ -212,7 +222,8 @@ impl Containers {
                     },
                     (None, None) => ContId::UNSET,
                 };
-                let req = self.request(Asker::Registering(stream, contid, description));
+                let asker = Asker::Registering(stream, contid, description);
+                let req = self.request(asker, started);
                 if of_runtime {
                     self.engine.handle_register(req, task, caller, contid);
                 } else {
@@ -227,9 +238,11 @@ impl Containers {
         self.kernel.caller(tid, asked_ns, |label| self.engine.container_of(label))
     }
 
-    fn request(&mut self, asker: Asker) -> ReqId {
+    /// `started` is when the task that it is about did; nothing else is taken for that one.
+    fn request(&mut self, asker: Asker, started: Option<u64>) -> ReqId {
         self.last_request += 1;
         let req = ReqId(self.last_request);
+        self.kernel.mean(req, started);
         self.askers.insert(req, asker);
         req
     }
@@ -249,9 +262,10 @@ impl Containers {
         self.engine.handle_lost(moment(), until_ns);
     }
 
-    /// The living processes with their labels, as they were listed from then on.
-    pub(super) fn handle_listed(&mut self, began_ns: u64, listed: &[Sighting]) {
-        self.engine.handle_listed(moment(), began_ns, Some(listed));
+    /// The living processes with their labels, as they were listed from then on; none where that is not all of
+    /// them.
+    pub(super) fn handle_listed(&mut self, began_ns: u64, listed: Option<&[Sighting]>) {
+        self.engine.handle_listed(moment(), began_ns, listed);
     }
 
     /// What is known at once of the container of whoever did this.
@@ -403,8 +417,16 @@ impl Containers {
         if self.engine.poll_timeout().is_some_and(|due| due <= since_boot(now)) {
             self.engine.handle_timeout(now);
         }
-        while let Some(act) = self.engine.poll() {
-            self.do_one(act, processes, journal, link);
+        let until = Instant::now() + FOR_USERS;
+        loop {
+            while let Some(act) = self.engine.poll() {
+                self.do_one(act, processes, journal, link);
+            }
+            if Instant::now() >= until {
+                break;
+            }
+            let Some(adoption) = self.adopting.pop_front() else { break };
+            self.adopt(adoption, Some(until), processes);
         }
         // An answer comes right behind its record.
         self.tickets.clear();
@@ -455,7 +477,10 @@ impl Containers {
             }
             Act::Answer { req, result, after } => self.settle(req, result, after, link),
             Act::List => self.wants_list = true,
-            Act::Adopt(adoption) => self.adopt(*adoption, processes),
+            Act::Adopt(adoption) if adoption.group.is_in_a_place_of_root() => {
+                self.adopt(*adoption, None, processes);
+            }
+            Act::Adopt(adoption) => self.adopting.push_back(*adoption),
             Act::Describe { contid, group } => self.describe(contid, &group),
         }
     }
@@ -473,7 +498,7 @@ impl Containers {
         let recorded = after.and_then(|ticket| self.tickets.remove(&ticket));
         match asker {
             Asker::Registering(stream, contid, Some(description)) if result.is_ok() => {
-                let req = self.request(Asker::Registered(stream, contid));
+                let req = self.request(Asker::Registered(stream, contid), None);
                 self.engine.handle_described(req, contid, description);
             }
             asker => match recorded {
@@ -527,7 +552,7 @@ impl Containers {
 
     /// When there next is something to do.
     pub(super) fn due(&self) -> Option<Duration> {
-        let waits = !self.answers.is_empty() || self.saving.is_some();
+        let waits = !self.answers.is_empty() || self.saving.is_some() || !self.adopting.is_empty();
         let soon = waits.then(|| since_boot(moment()) + SOON);
         [soon, self.engine.poll_timeout(), self.held.due()].into_iter().flatten().min()
     }

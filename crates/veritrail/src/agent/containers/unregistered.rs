@@ -32,6 +32,8 @@ const LONGEST: u64 = 1 << 20;
 
 /// Notes a container for the agent of this run directory.
 pub(crate) fn leave(home: &Home, description: &Description, reason: &str) -> Result<(), Failure> {
+    // No agent was here since the host began.
+    home.make()?;
     let path = home.path().join(NAME);
     let note = Note {
         at: clock::now().realtime_ns / 1_000_000_000,

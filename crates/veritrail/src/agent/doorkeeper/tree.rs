@@ -179,13 +179,13 @@ impl fuse_tree::Tree for Shown {
         let entry = match Name::of(path).ok_or(Errno::NOENT)? {
             Name::Root | Name::Devices | Name::Proc => Entry::Directory,
             Name::Device(name) => return self.names.look(name),
-            Name::Task { tid, .. } | Name::Threads(tid) | Name::Label(tid)
-                if !exists(&format!("/proc/{tid}")) =>
-            {
+            Name::Task { tid, .. } | Name::Threads(tid) if !exists(&format!("/proc/{tid}")) => {
                 return Err(Errno::NOENT);
             }
             Name::Task { .. } | Name::Threads(_) => Entry::Directory,
-            Name::Label(_) => Entry::Attribute,
+            Name::Label(tid) => {
+                Entry::Attribute(host::process::start_time(tid).map_err(|_| Errno::NOENT)?)
+            }
         };
         Ok(entry)
     }
@@ -208,12 +208,19 @@ impl fuse_tree::Tree for Shown {
         }
     }
 
-    fn request(&self, path: &Path, caller: Caller, operation: Operation, reply: Reply) {
+    fn request(
+        &self,
+        path: &Path,
+        started: u64,
+        caller: Caller,
+        operation: Operation,
+        reply: Reply,
+    ) {
         // Not looked up anew: that the task is gone is the agent's to say (ESRCH, not ENOENT).
         let tid = path.iter().rev().nth(1).and_then(|name| number(name.as_encoded_bytes()));
         let Some(target) = tid else { return reply.failed(Errno::NOENT) };
         // Where nobody hears it any more it fails.
-        let request = Request { target, caller, operation, reply };
+        let request = Request { target, started, caller, operation, reply };
         let _ = self.events.send(Event::Request(Box::new(request)));
     }
 }

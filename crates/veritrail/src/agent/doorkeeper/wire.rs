@@ -92,6 +92,8 @@ pub(in crate::agent) struct Asked {
     pub(in crate::agent) id: u64,
     /// The task whose label it is.
     pub(in crate::agent) target: u32,
+    /// When that one started, in clock ticks since boot: who has its number now may be another.
+    pub(in crate::agent) started: u64,
     /// The thread that asks, in the doorkeeper's pid namespace; 0: it is in another one.
     pub(in crate::agent) caller: u32,
     /// When it did, in nanoseconds since boot.
@@ -177,7 +179,7 @@ pub(in crate::agent) fn parts(edition: u64, entries: &Entries) -> Vec<Names> {
         let node = match entry {
             Entry::Link(to) => Node::Link(to.as_os_str().as_bytes().to_vec()),
             Entry::File(text) => Node::File(String::from_utf8_lossy(text).into_owned()),
-            Entry::Directory | Entry::Attribute => continue,
+            Entry::Directory | Entry::Attribute(_) => continue,
         };
         let cost = name.len() + node.bytes() + 64;
         // One that fits no message is not shown.

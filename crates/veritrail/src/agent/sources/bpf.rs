@@ -148,13 +148,15 @@ pub(in crate::agent) struct Listed {
     pub(in crate::agent) processes: Vec<Sighting>,
     /// Those in containers' control groups, where tasks can be labelled.
     pub(in crate::agent) grouped: Grouped,
+    /// Whether there were no more.
+    pub(in crate::agent) is_complete: bool,
 }
 
 impl Listed {
     fn now(labels: Option<&Labels>) -> Listed {
         let began_ns = clock::now().boottime_ns;
-        let (processes, grouped) = listed(labels);
-        Listed { began_ns, processes, grouped }
+        let (processes, grouped, is_complete) = listed(labels);
+        Listed { began_ns, processes, grouped, is_complete }
     }
 }
 
@@ -175,25 +177,16 @@ impl Batch {
     }
 }
 
-/// What is counted of a program, before this.
-#[derive(Clone, Copy, Default)]
-struct Before {
-    lost: u64,
-    incomplete: u64,
-}
-
 /// Listens until the agent stops.
 pub(super) fn listen(mut listener: Listener, asked: &Receiver<()>, context: &ForSource) {
     let mut drain = Drain::default();
-    let mut told = Told::default();
     // What the one before this has lost is not lost anew.
-    told.look(&listener);
-    told = Told { counted: told.counted, ..Told::default() };
+    let (_, missed) = look(&listener);
+    let mut losses = Losses::new(At::now(), listener.opened.counters.lost(), missed);
     let labels = listener.labels();
     let mut batch = Batch { listed: Some(Listed::now(labels.as_ref())), ..Batch::default() };
-    let mut listing = Instant::now();
+    let (mut listing, mut list) = (Instant::now(), false);
     let mut looked = listing.checked_sub(LOOK).unwrap_or(listing);
-    let (mut heard, mut heard_millis) = (clock::now().boottime_ns, millis());
     loop {
         let stopping = context.is_stopping();
         let patience = if stopping { Duration::ZERO } else { PATIENCE };
@@ -203,26 +196,29 @@ pub(super) fn listen(mut listener: Listener, asked: &Receiver<()>, context: &For
             Err(error) => return context.ended(&error),
         };
         context.counts.message_many(read.events);
+        // What found no room before the ring was read up to now is told with what was in it.
+        losses.glance(listener.opened.counters.lost());
         if looked.elapsed() >= LOOK || stopping {
             looked = Instant::now();
-            batch.programs = Some(told.look(&listener));
+            let now = At::now();
+            let (programs, missed) = look(&listener);
+            batch.programs = Some(programs);
+            losses.look(missed, now);
         }
-        told.lost = told.lost.saturating_add(read.unknown).saturating_add(read.short);
-        let lost = std::mem::take(&mut told.lost);
-        if lost > 0 {
-            context.lost(Place::Bpf, Some(lost), heard_millis);
-            batch.lost = Some([heard, clock::now().boottime_ns]);
-            told.list = true;
+        losses.add(read.unknown.saturating_add(read.short));
+        if let Some((lost, since)) = losses.tell() {
+            if lost > 0 {
+                context.lost(Place::Bpf, Some(lost), since.millis);
+            }
+            batch.lost = Some([since.boottime_ns, clock::now().boottime_ns]);
+            list = true;
         }
-        told.list |= asked.try_recv().is_ok() || listener.looks_for_groups();
-        if told.list && listing.elapsed() >= LIST {
-            (told.list, listing) = (false, Instant::now());
+        list |= asked.try_recv().is_ok() || listener.looks_for_groups();
+        if list && listing.elapsed() >= LIST {
+            (list, listing) = (false, Instant::now());
             batch.listed = Some(Listed::now(labels.as_ref()));
         }
-        if let Some(until) = read.heard {
-            batch.heard = Some(until);
-            (heard, heard_millis) = (until, millis());
-        }
+        batch.heard = read.heard;
         let events = u64::try_from(batch.events.len()).unwrap_or(u64::MAX);
         let listed = batch.listed.as_ref().map_or(0, |listed| listed.processes.len());
         let bytes = (batch.events.len() + listed).saturating_mul(EACH);
@@ -230,11 +226,15 @@ pub(super) fn listen(mut listener: Listener, asked: &Receiver<()>, context: &For
         let is_clock = |event: &Event| matches!(event, Event::Clock(_));
         let class = if batch.events.iter().any(is_clock) { Class::Integrity } else { Class::Rest };
         let whole = std::mem::take(&mut batch);
+        let has_list = whole.listed.is_some();
         if context.inbox.try_offer(class, bytes, Input::Bpf(Box::new(whole))) {
             context.counts.event_many(events);
+            let millis = millis();
+            losses.taken(read.heard.map(|boottime_ns| At { boottime_ns, millis }));
         } else {
             // It is told with the next one.
-            told.lost = events;
+            losses.add(events);
+            list |= has_list;
         }
         if stopping && (read.events == 0 || drain.is_over()) {
             return;
@@ -245,75 +245,168 @@ pub(super) fn listen(mut listener: Listener, asked: &Receiver<()>, context: &For
 /// Bytes of an event in the queue, about.
 const EACH: usize = 256;
 
-/// What was told of losses.
-#[derive(Default)]
-struct Told {
-    counted: Vec<(Program, Before)>,
-    /// Not told yet.
-    lost: u64,
-    /// Processes are to be listed.
-    list: bool,
+/// A moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct At {
+    /// Since boot.
+    boottime_ns: u64,
+    /// Since 1970.
+    millis: u64,
 }
 
-impl Told {
-    /// Looks at what the kernel counts.
-    fn look(&mut self, listener: &Listener) -> Vec<Shown> {
-        let mut shown = Vec::new();
-        for program in Program::ALL {
-            let missing = listener.missing.iter().find(|(of, _)| *of == program);
-            let runs = listener.opened.programs().contains(&program);
-            let state = match (runs, missing) {
-                (true, _) => ProgramState::Attached,
-                (false, Some(_)) => ProgramState::Missing,
-                (false, None) => ProgramState::Off,
-            };
-            // Where /proc does not say, nothing was counted either.
-            let statistics = listener.opened.statistics(program).unwrap_or_default();
-            let failures = listener.opened.counters.of(program);
-            let now = match program {
-                // It tells nothing: a run that was left out is a child without its label.
-                Program::Labels => {
-                    Before { lost: 0, incomplete: failures.label.saturating_add(statistics.missed) }
-                }
-                // The record is there: of its network namespace is said how sure that is.
-                _ if !program.can_lose() => {
-                    Before { lost: 0, incomplete: failures.lost().saturating_add(failures.read) }
-                }
-                _ => Before {
-                    lost: failures.lost().saturating_add(statistics.missed),
-                    incomplete: failures.read,
-                },
-            };
-            self.lost = self.lost.saturating_add(self.more(program, now));
-            let Statistics { runs, run_time_ns, .. } = statistics;
-            shown.push(Shown {
-                name: program.word().into(),
-                state,
-                reason: missing.map(|(_, why)| why.clone()),
-                consequence: (state != ProgramState::Attached)
-                    .then(|| program.consequence().into()),
-                runs,
-                run_time_ns,
-                per_run_ns: statistics.per_run_ns(),
-                lost: now.lost,
-                incomplete: now.incomplete,
-            });
-        }
-        shown
+impl At {
+    fn now() -> At {
+        At { boottime_ns: clock::now().boottime_ns, millis: millis() }
+    }
+}
+
+/// What was lost, and since when it may have been: whatever is not told to be lost then is taken for what did
+/// not happen.
+#[derive(Debug)]
+struct Losses {
+    /// Until then everything came, or its loss was told, and was taken.
+    heard: At,
+    /// When the kernel was asked what its programs have missed.
+    looked: At,
+    /// What it said.
+    missed: u64,
+    /// The programs' own count.
+    counted: u64,
+    /// Not told yet.
+    lost: u64,
+    /// The begin of what was not taken yet.
+    since: Option<At>,
+}
+
+impl Losses {
+    fn new(now: At, counted: u64, missed: u64) -> Losses {
+        Losses { heard: now, looked: now, missed, counted, lost: 0, since: None }
     }
 
-    /// How many were lost since the last look.
-    fn more(&mut self, program: Program, now: Before) -> u64 {
-        match self.counted.iter_mut().find(|(of, _)| *of == program) {
-            Some((_, before)) => {
-                let more = now.lost.saturating_sub(before.lost);
-                *before = now;
-                more
-            }
-            None => {
-                self.counted.push((program, now));
-                now.lost
-            }
+    /// The programs' own count, after everything before was read.
+    fn glance(&mut self, counted: u64) {
+        let more = counted.saturating_sub(self.counted);
+        self.counted = counted;
+        self.add(more);
+    }
+
+    /// What the kernel says that programs have missed, asked now.
+    fn look(&mut self, missed: u64, now: At) {
+        self.add_since(missed.saturating_sub(self.missed), self.heard.min(self.looked));
+        // Where it once does not say, nothing is missed anew.
+        self.missed = self.missed.max(missed);
+        self.looked = now;
+    }
+
+    /// So much of what came since was lost.
+    fn add(&mut self, more: u64) {
+        self.add_since(more, self.heard);
+    }
+
+    fn add_since(&mut self, more: u64, from: At) {
+        if more > 0 {
+            self.lost = self.lost.saturating_add(more);
+            self.since = Some(self.since.map_or(from, |since| since.min(from)));
         }
+    }
+
+    /// How much more was lost, and since when something may have been.
+    fn tell(&mut self) -> Option<(u64, At)> {
+        self.since.map(|since| (std::mem::take(&mut self.lost), since))
+    }
+
+    /// What was told was taken, and with it everything until then.
+    fn taken(&mut self, until: Option<At>) {
+        self.since = None;
+        self.heard = until.unwrap_or(self.heard);
+    }
+}
+
+/// What there is to show of the programs, and how many events the kernel says they have missed.
+fn look(listener: &Listener) -> (Vec<Shown>, u64) {
+    let (mut shown, mut missed) = (Vec::new(), 0_u64);
+    for program in Program::ALL {
+        let missing = listener.missing.iter().find(|(of, _)| *of == program);
+        let runs = listener.opened.programs().contains(&program);
+        let state = match (runs, missing) {
+            (true, _) => ProgramState::Attached,
+            (false, Some(_)) => ProgramState::Missing,
+            (false, None) => ProgramState::Off,
+        };
+        // Where /proc does not say, nothing was counted either.
+        let statistics = listener.opened.statistics(program).unwrap_or_default();
+        let failures = listener.opened.counters.of(program);
+        let (lost, incomplete) = match program {
+            // It tells nothing: a run that was left out is a child without its label.
+            Program::Labels => (0, failures.label.saturating_add(statistics.missed)),
+            // The record is there: of its network namespace is said how sure that is.
+            _ if !program.can_lose() => (0, failures.lost().saturating_add(failures.read)),
+            _ => {
+                missed = missed.saturating_add(statistics.missed);
+                (failures.lost().saturating_add(statistics.missed), failures.read)
+            }
+        };
+        let Statistics { runs, run_time_ns, .. } = statistics;
+        shown.push(Shown {
+            name: program.word().into(),
+            state,
+            reason: missing.map(|(_, why)| why.clone()),
+            consequence: (state != ProgramState::Attached).then(|| program.consequence().into()),
+            runs,
+            run_time_ns,
+            per_run_ns: statistics.per_run_ns(),
+            lost,
+            incomplete,
+        });
+    }
+    (shown, missed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(boottime_ns: u64) -> At {
+        At { boottime_ns, millis: boottime_ns }
+    }
+
+    #[test]
+    fn a_loss_is_told_with_what_came_around_it() {
+        let mut losses = Losses::new(at(10), 7, 3);
+        losses.glance(7);
+        losses.look(3, at(20));
+        assert_eq!(losses.tell(), None);
+        losses.taken(Some(at(19)));
+        // Counted when the ring was read the next time: none of what was taken before is doubted.
+        losses.glance(9);
+        assert_eq!(losses.tell(), Some((2, at(19))));
+        losses.taken(Some(at(30)));
+        assert_eq!(losses.tell(), None);
+        losses.taken(Some(at(40)));
+        // What the kernel tells only when it is asked was any time since.
+        losses.look(4, at(50));
+        losses.add(1);
+        assert_eq!(losses.tell(), Some((2, at(20))));
+        losses.taken(None);
+        assert_eq!((losses.tell(), losses.heard), (None, at(40)));
+        losses.look(0, at(60));
+        losses.look(4, at(70));
+        assert_eq!(losses.tell(), None);
+    }
+
+    #[test]
+    fn what_is_not_taken_is_lost_with_all_that_was_told_by_it() {
+        let mut losses = Losses::new(at(10), 0, 0);
+        losses.taken(Some(at(20)));
+        losses.look(1, at(30));
+        assert_eq!(losses.tell(), Some((1, at(10))));
+        // It found no room: its 5 events and the loss that it told of.
+        losses.add(5);
+        assert_eq!(losses.tell(), Some((5, at(10))));
+        losses.add(0);
+        assert_eq!(losses.tell(), Some((0, at(10))));
+        losses.taken(Some(at(50)));
+        losses.add(1);
+        assert_eq!(losses.tell(), Some((1, at(50))));
     }
 }

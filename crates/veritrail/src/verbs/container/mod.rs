@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use clap::{Args, Subcommand};
-use engine::containers::Description;
+use engine::containers::{Description, LONGEST_TEXT};
 use record::contid::parse_filter;
 use record::units::ContId;
 use rustix::io::Errno;
@@ -197,6 +197,10 @@ fn ask(home: &Home, question: &ContainerQuestion) -> Result<Told, Failure> {
 /// Gives a task an identifier; which.
 pub(super) fn register(home: &Home, registration: Registration) -> Result<u64, Failure> {
     let task = registration.task;
+    if registration.description.as_ref().is_some_and(|said| !said.fits()) {
+        let what = format!("what a container is called has at most {LONGEST_TEXT} bytes");
+        return Err(Failure::new(Kind::Usage, what));
+    }
     match ask(home, &ContainerQuestion::Set(registration))? {
         Told::Contid(contid) => Ok(contid),
         Told::Errno(errno) => Err(refused(task, errno)),
