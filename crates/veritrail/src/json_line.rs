@@ -58,6 +58,9 @@ impl Promptly<'_> {
     }
 }
 
+/// Bytes that are written at once.
+const PIECE: usize = 32 << 10;
+
 impl Read for Promptly<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.0.set_read_timeout(self.left()?)?;
@@ -68,7 +71,8 @@ impl Read for Promptly<'_> {
 impl Write for Promptly<'_> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.0.set_write_timeout(self.left()?)?;
-        self.0.write(buf)
+        // The kernel waits as long for each buffer that it needs: this much takes one.
+        self.0.write(buf.get(..PIECE).unwrap_or(buf))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -106,7 +110,7 @@ mod tests {
         // The other way: an answer that is taken byte by byte.
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let slow = std::thread::spawn(move || {
-            while theirs.read(&mut [0; 4096]).is_ok_and(|read| read > 0) {
+            while theirs.read(&mut [0; 65_536]).is_ok_and(|read| read > 0) {
                 std::thread::sleep(Duration::from_millis(100));
             }
         });
