@@ -18,6 +18,7 @@ mod held;
 mod interfaces;
 mod kernel;
 mod mounts;
+mod recorded;
 mod unregistered;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -47,6 +48,7 @@ pub(super) use self::groups::{Places, group_of};
 use self::held::{Event, Held};
 use self::interfaces::Seen;
 use self::kernel::Kernel;
+use self::recorded::Recorded;
 pub(crate) use self::unregistered::leave as leave_unregistered;
 use super::doorkeeper::wire::Asked;
 use super::heard::Heard;
@@ -71,33 +73,6 @@ pub(super) struct Ready {
     pub(super) records: Option<(Vec<OwnRecord>, Confidence)>,
     /// Whose it is, where that is sure enough to be held to a quota.
     pub(super) charge: Option<Charge>,
-}
-
-/// Records that somebody waits for.
-#[derive(Debug)]
-struct Recorded {
-    records: Vec<OwnRecord>,
-    confidence: Confidence,
-    /// None where the trail had no room for them.
-    handed: Option<Handed>,
-    tried: Instant,
-}
-
-impl Recorded {
-    fn new(records: Vec<OwnRecord>, confidence: Confidence, journal: &mut Journal) -> Recorded {
-        let handed = journal.own(&records, &tail(confidence));
-        Recorded { records, confidence, handed, tried: Instant::now() }
-    }
-
-    /// Whether they are durable. What found no room is handed in again: nobody is told of a success that is not
-    /// on record.
-    fn is_settled(&mut self, journal: &mut Journal) -> bool {
-        if self.handed.is_none() && self.tried.elapsed() >= AGAIN {
-            self.tried = Instant::now();
-            self.handed = journal.own(&self.records, &tail(self.confidence));
-        }
-        self.handed.is_some_and(|handed| journal.is_settled(handed))
-    }
 }
 
 /// The containers of this machine.
@@ -147,9 +122,6 @@ const FOR_USERS: Duration = Duration::from_millis(50);
 
 /// Between two looks whether a record is durable.
 const SOON: Duration = Duration::from_millis(2);
-
-/// How often records are handed in again for which there was no room.
-const AGAIN: Duration = Duration::from_secs(1);
 
 impl Containers {
     /// Goes on from where the agent before this one was.
