@@ -6,6 +6,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::auditing::Auditing;
 use crate::bench::{Bench, number, soon};
+use crate::containers::{Waiting, set, start};
 
 /// What the gaps of a source say was lost of a class.
 fn lost(bench: &Bench, source: &str, key: &str) -> u64 {
@@ -57,6 +58,37 @@ fn a_full_disk_is_a_gap_and_the_agent_goes_on_when_there_is_room() {
     let bound = lost(&bench, "queue", "rest") + lost(&bench, "door", "events");
     // At most: what was on its way when the door failed, our own records with it.
     assert!((sent - stored..=sent - stored + 50).contains(&bound), "{sent} {stored} {bound}");
+    bench.trail_is_good();
+    let _ = unmount(&disk, UnmountFlags::DETACH);
+}
+
+/// What stands beside an event takes no room that the event is not given.
+#[test]
+fn a_containers_flood_takes_nothing_of_the_reserve() {
+    let test = "a_containers_flood_takes_nothing_of_the_reserve";
+    let Some(_auditing) = Auditing::begin(test) else { return };
+    let bench = Bench::new();
+    let disk = bench.path("trail");
+    fs::create_dir(&disk).unwrap();
+    if mount("none", &disk, "tmpfs", MountFlags::empty(), Some(c"size=8m,mode=0750")).is_err() {
+        eprintln!("SKIPPED: {test}: no tmpfs can be mounted");
+        return;
+    }
+    bench.write("config", "[quota]\ndisk_reserve = 2097152\n");
+    let words = ["--config", "config", "--audit-mode", "coexist"];
+    let Some(agent) = start(test, &bench, &words) else { return };
+    let flood = Waiting::new("n=0; while [ $n -lt 50 ]; do n=$((n+1)); auditctl -m flood; done");
+    set(&bench, flood.pid(), "9").unwrap();
+    fs::write(disk.join("filler"), vec![1; 6 << 20]).unwrap();
+    flood.output();
+    let ended = |body: &String| body.starts_with("op=drop ");
+    soon("its end", || bench.bodies("CONTAINER_OP").iter().any(ended));
+    soon("the gap", || lost(&bench, "queue", "rest") >= 100);
+    assert_eq!(bench.bodies("USER"), [""; 0]);
+    assert_eq!(bench.bodies("CONTAINER_ID"), [""; 0]);
+    assert_eq!(lost(&bench, "queue", "integrity"), 0);
+    fs::remove_file(disk.join("filler")).unwrap();
+    assert_eq!(agent.stop(), Some(0));
     bench.trail_is_good();
     let _ = unmount(&disk, UnmountFlags::DETACH);
 }

@@ -93,8 +93,8 @@ fn what_a_small_buffer_loses_is_counted_to_the_record() {
     // sees; the first and the last message both readers have.
     let mut witness = Stream::multicast(PLENTY).unwrap();
     let mut small = Stream::multicast(4 << 10).unwrap();
-    let (_, lost) = drain(&mut small, Duration::from_millis(50));
-    assert_eq!(lost, 0);
+    // What was on its way already is nobody's loss here.
+    drain(&mut small, Duration::from_millis(50));
     send(&mut auditing.control, test, 0);
     let (mut records, mut lost) = drain_until(&mut small, test, 0);
     let (sender, done) = mpsc::channel();
