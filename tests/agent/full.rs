@@ -1,6 +1,7 @@
 //! A trail's disk that is nearly full, full, and has room again; and what one source may bring.
 
 use std::fs;
+use std::path::PathBuf;
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
@@ -13,17 +14,35 @@ fn lost(bench: &Bench, source: &str, key: &str) -> u64 {
     bench.gaps(source).iter().map(|gap| number(gap, key)).sum()
 }
 
+/// A disk of 8 MiB, where the trail is.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn new(test: &str, bench: &Bench) -> Option<Disk> {
+        let at = bench.path("trail");
+        fs::create_dir(&at).unwrap();
+        match mount("none", &at, "tmpfs", MountFlags::empty(), Some(c"size=8m,mode=0750")) {
+            Ok(()) => Some(Disk(at)),
+            Err(_) => {
+                eprintln!("SKIPPED: {test}: no tmpfs can be mounted");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
+    }
+}
+
 #[test]
 fn a_full_disk_is_a_gap_and_the_agent_goes_on_when_there_is_room() {
     let test = "a_full_disk_is_a_gap_and_the_agent_goes_on_when_there_is_room";
     let Some(mut auditing) = Auditing::begin(test) else { return };
     let bench = Bench::new();
-    let disk = bench.path("trail");
-    fs::create_dir(&disk).unwrap();
-    if mount("none", &disk, "tmpfs", MountFlags::empty(), Some(c"size=8m,mode=0750")).is_err() {
-        eprintln!("SKIPPED: {test}: no tmpfs can be mounted");
-        return;
-    }
+    let Some(disk) = Disk::new(test, &bench) else { return };
     bench.write("config", "[agent]\nsources = [\"audit\"]\n[quota]\ndisk_reserve = 2097152\n");
     let agent = bench.start(&["--config", "config"]);
     let mut sent = 0;
@@ -34,12 +53,15 @@ fn a_full_disk_is_a_gap_and_the_agent_goes_on_when_there_is_room() {
     send("before", 100);
     soon("the first", || bench.bodies("TRUSTED_APP").len() == 100);
     // Nearly full: only the first class is taken.
-    fs::write(disk.join("filler"), vec![1; 6 << 20]).unwrap();
+    fs::write(disk.0.join("filler"), vec![1; 6 << 20]).unwrap();
     send("scarce", 300);
-    soon("a gap", || lost(&bench, "queue", "rest") == 300);
+    // Programs that other tests load are events too.
+    soon("a gap", || lost(&bench, "queue", "rest") >= 300);
+    let counted = lost(&bench, "queue", "rest");
+    assert!(counted <= 400, "{counted} {:?}", bench.gaps("queue"));
     assert_eq!(lost(&bench, "queue", "integrity"), 0);
     // Full: not a byte more.
-    let _ = fs::write(disk.join("more"), vec![1; 8 << 20]);
+    let _ = fs::write(disk.0.join("more"), vec![1; 8 << 20]);
     send("full", 300);
     soon("the trail's end", || {
         let status = bench.status();
@@ -47,8 +69,8 @@ fn a_full_disk_is_a_gap_and_the_agent_goes_on_when_there_is_room() {
             || status["inbox"]["lost_rest"].as_u64() > Some(0)
             || status["sources"][0]["events"].as_u64() >= Some(700)
     });
-    fs::remove_file(disk.join("filler")).unwrap();
-    fs::remove_file(disk.join("more")).unwrap();
+    fs::remove_file(disk.0.join("filler")).unwrap();
+    fs::remove_file(disk.0.join("more")).unwrap();
     soon("a trail that works", || {
         send("after", 1);
         bench.bodies("TRUSTED_APP").iter().any(|body| body.contains("'after "))
@@ -57,9 +79,8 @@ fn a_full_disk_is_a_gap_and_the_agent_goes_on_when_there_is_room() {
     let stored = bench.bodies("TRUSTED_APP").len() as u64;
     let bound = lost(&bench, "queue", "rest") + lost(&bench, "door", "events");
     // At most: what was on its way when the door failed, our own records with it.
-    assert!((sent - stored..=sent - stored + 50).contains(&bound), "{sent} {stored} {bound}");
+    assert!((sent - stored..=sent - stored + 100).contains(&bound), "{sent} {stored} {bound}");
     bench.trail_is_good();
-    let _ = unmount(&disk, UnmountFlags::DETACH);
 }
 
 /// What stands beside an event takes no room that the event is not given.
@@ -68,18 +89,13 @@ fn a_containers_flood_takes_nothing_of_the_reserve() {
     let test = "a_containers_flood_takes_nothing_of_the_reserve";
     let Some(_auditing) = Auditing::begin(test) else { return };
     let bench = Bench::new();
-    let disk = bench.path("trail");
-    fs::create_dir(&disk).unwrap();
-    if mount("none", &disk, "tmpfs", MountFlags::empty(), Some(c"size=8m,mode=0750")).is_err() {
-        eprintln!("SKIPPED: {test}: no tmpfs can be mounted");
-        return;
-    }
+    let Some(disk) = Disk::new(test, &bench) else { return };
     bench.write("config", "[quota]\ndisk_reserve = 2097152\n");
     let words = ["--config", "config", "--audit-mode", "coexist"];
     let Some(agent) = start(test, &bench, &words) else { return };
     let flood = Waiting::new("n=0; while [ $n -lt 50 ]; do n=$((n+1)); auditctl -m flood; done");
     set(&bench, flood.pid(), "9").unwrap();
-    fs::write(disk.join("filler"), vec![1; 6 << 20]).unwrap();
+    fs::write(disk.0.join("filler"), vec![1; 6 << 20]).unwrap();
     flood.output();
     let ended = |body: &String| body.starts_with("op=drop ");
     soon("its end", || bench.bodies("CONTAINER_OP").iter().any(ended));
@@ -87,10 +103,9 @@ fn a_containers_flood_takes_nothing_of_the_reserve() {
     assert_eq!(bench.bodies("USER"), [""; 0]);
     assert_eq!(bench.bodies("CONTAINER_ID"), [""; 0]);
     assert_eq!(lost(&bench, "queue", "integrity"), 0);
-    fs::remove_file(disk.join("filler")).unwrap();
+    fs::remove_file(disk.0.join("filler")).unwrap();
     assert_eq!(agent.stop(), Some(0));
     bench.trail_is_good();
-    let _ = unmount(&disk, UnmountFlags::DETACH);
 }
 
 #[test]
